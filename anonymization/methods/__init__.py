@@ -1,0 +1,12 @@
+"""The anonymization methods, by the name they have in a condition."""
+
+from anonymization.methods.base import Fill, Method, Separable
+from anonymization.methods.blur import blur_matrix
+from anonymization.methods.mask_out import GREY
+from anonymization.methods.pixelate import mosaic_matrix
+
+METHODS: dict[str, Method] = {
+    "blur": Separable(blur_matrix),
+    "mask_out": Fill(GREY),
+    "pixelate": Separable(mosaic_matrix),
+}

@@ -1,0 +1,196 @@
+"""The typed schema of an experiment, and how its YAML file and overrides become one resolved `Config`.
+
+Every key of every experiment stands here with its type, meaning and default. A file may name one base
+file in ``extends``; later sources win: schema, base, file, command line.
+"""
+
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from anonymization.conditions import parse_condition
+from errors import UserError, nearest
+
+
+@dataclass
+class StreetScenesConfig:
+    """Draw StreetScenes into ``data.root`` where it is not there yet (see `datamodules.streetscenes`)."""
+
+    train: int = 400  # images
+    val: int = 100  # images
+    size: list[int] = field(default_factory=lambda: [160, 320])  # height, width in pixels
+    seed: int = 0
+
+
+@dataclass
+class DataConfig:
+    """What is trained on."""
+
+    name: str = MISSING  # the dataset as runs and tables call it
+    layout: str = MISSING  # how its files lie: a key of datamodules.LAYOUTS
+    root: str = MISSING  # its folder
+    val_split: str = "val"  # evaluated on; train where a sample has no other
+    batch_size: int = 4  # images a step and device
+    num_workers: int = 2  # loader processes; 0 loads in the training process
+    # albumentations transforms by name, applied to training images before anonymization: geometry only
+    geometry: list[dict[str, Any]] = field(default_factory=list)
+    skip_bad_images: bool = False  # list and skip missing or corrupt images instead of stopping
+    streetscenes: StreetScenesConfig | None = None
+
+
+@dataclass
+class ModelConfig:
+    """The detector under study."""
+
+    name: str = MISSING  # a key of lightning_modules.models.MODELS
+    weights: str | None = None  # null, imagenet (backbone), a torchvision weights name, or a file
+    trainable_layers: int = 3  # backbone stages that train when weights are given, 0-5
+    min_size: list[int] = field(default_factory=lambda: [800])  # shortest edge: one drawn per step; last in test
+    max_size: int = 1333  # longest edge at most, pixels
+    arguments: dict[str, Any] = field(default_factory=dict)  # further torchvision model arguments
+
+
+@dataclass
+class OptimizerConfig:
+    """Optimizer and learning-rate schedule."""
+
+    name: str = "sgd"  # sgd or adamw
+    lr: float = 0.02
+    weight_decay: float = 1e-4
+    momentum: float = 0.9  # sgd only
+    schedule: str = "multistep"  # multistep (with linear warm-up) or onecycle; both end at trainer.max_steps
+    warmup_steps: int = 1000  # multistep only
+    warmup_factor: float = 0.001  # multistep only: the first step's share of lr
+    milestones: list[float] = field(default_factory=lambda: [0.75, 0.917])  # multistep: shares of max_steps
+    gamma: float = 0.1  # multistep: factor at each milestone
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases."""
+
+    mode: str = "auto"  # online, offline, disabled; auto: online where logged in, else offline
+    project: str = "anonbench"
+    entity: str | None = None
+
+
+@dataclass
+class Config:
+    """One cell of the study: dataset, condition, model, seed, and how it is trained."""
+
+    name: str = MISSING  # the experiment; by default its file's stem
+    condition: str = "original"  # see anonymization.conditions
+    seed: int = 0
+    output_dir: str = "outputs"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: dict[str, Any] = field(default_factory=dict)  # arguments of Lightning's Trainer
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+
+def load_config(path: str | Path, overrides: list[str] = ()) -> Config:
+    """Read an experiment file and command-line overrides into a resolved, checked config.
+
+    Args:
+        path: YAML file with keys of `Config` and, at most once, ``extends: FILE`` (relative to it).
+        overrides: ``key=value`` or ``--key=value`` with dotted keys; values are YAML.
+
+    Raises:
+        UserError: for an unreadable file, an unknown key, a wrong type, an impossible condition or a
+            missing value; the message names file, key, value and the nearest valid choice.
+    """
+    path = Path(path)
+    config = OmegaConf.structured(Config)
+    content = _read_yaml(path)
+    if base := content.pop("extends", None):
+        base_path = path.parent / str(base)
+        base_content = _read_yaml(base_path)
+        if "extends" in base_content:
+            raise UserError(f"{base_path}: a base config cannot extend another one; move the keys of {base_path.name}")
+        _merge(config, base_content, str(base_path))
+    config.name = path.stem
+    _merge(config, content, str(path))
+    for override in overrides:
+        assignment = override.removeprefix("--")
+        if not assignment.partition("=")[1] or assignment.startswith("="):
+            raise UserError(f"argument '{override}' is not of the form key=value")
+        try:
+            parsed = OmegaConf.from_dotlist([assignment])
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise UserError(f"argument '{override}': {str(error).splitlines()[0]}") from None
+        _merge(config, parsed, f"argument '{override}'")
+    _check(config, path)
+    return typing.cast(Config, OmegaConf.to_object(config))
+
+
+def _read_yaml(path: Path) -> DictConfig:
+    try:
+        content = OmegaConf.load(path)
+    except FileNotFoundError:
+        choices = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise UserError(f"config {path} does not exist{nearest(str(path), choices) if choices else ''}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"config {path} cannot be read as YAML: {error}") from None
+    if not isinstance(content, DictConfig):
+        raise UserError(f"config {path} holds no mapping of keys to values")
+    return content
+
+
+def _merge(config: DictConfig, content: DictConfig, source: str) -> None:
+    try:
+        merged = OmegaConf.merge(config, content)
+    except ConfigKeyError as error:
+        parent, _, key = str(error.full_key).rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        raise UserError(f"{source}: unknown key '{error.full_key}'{nearest(key, map(str, node))}") from None
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        key = getattr(error, "full_key", None) or ".".join(map(str, content))
+        raise UserError(f"{source}: {key}: {str(error).splitlines()[0]}") from None
+    config.merge_with(merged)
+
+
+def _check(config: DictConfig, path: Path) -> None:
+    for key in sorted(OmegaConf.missing_keys(config)):
+        raise UserError(f"{path}: {key} has no value; set it in the file or as {key}=VALUE")
+    try:
+        parse_condition(config.condition)
+    except ValueError as error:
+        raise UserError(f"condition: {error}") from None
+    for key, value in config.trainer.items():
+        _check_trainer_argument(str(key), value)
+
+
+def _check_trainer_argument(key: str, value: Any) -> None:
+    # The signature is Lightning's own: a list kept here would age.
+    from inspect import signature
+
+    from pytorch_lightning import Trainer
+
+    parameters = signature(Trainer.__init__).parameters
+    if key not in parameters or key == "self":
+        raise UserError(f"unknown key 'trainer.{key}'{nearest(key, set(parameters) - {'self'})}")
+    plain = (bool, int, float, str, type(None))
+    allowed = [t for t in _leaves(parameters[key].annotation) if t in plain]
+    if float in allowed:
+        allowed.append(int)
+    if not isinstance(value, plain) or not allowed:
+        return  # a list, or a type that only Lightning can judge
+    if type(value) not in allowed:
+        names = " or ".join(sorted({t.__name__ for t in allowed}))
+        raise UserError(f"trainer.{key}: '{value}' is no {names}")
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return [leaf for a in typing.get_args(annotation) for leaf in _leaves(a)]
+    if origin is typing.Literal:
+        return [type(a) for a in typing.get_args(annotation)]
+    return [annotation]

@@ -1,0 +1,332 @@
+"""What all datasets share: samples, batches, loaders, and anonymization of the batch on the device."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from anonymization.conditions import parse_condition
+from anonymization.engine import Anonymizer
+from anonymization.regions import Regions, body_regions, face_regions, person_seed
+from configs import Config
+from datamodules.geometry import MIRRORED, Geometry
+from datamodules.record import Instance, Record, decode
+from errors import UserError
+
+
+class Batch(NamedTuple):
+    """Images of different sizes with their targets.
+
+    Attributes:
+        images: uint8 [3, H, W] each.
+        targets: a dict each. In training as torchvision's detectors take it: ``boxes`` float32 [N, 4],
+            ``labels`` int64 [N], ``masks`` uint8 [N, H, W] or ``keypoints`` float32 [N, 17, 3], without crowds.
+            In validation as `metrics` takes it: with crowds, ``iscrowd`` bool [N], ``area`` float32 [N],
+            ``masks`` as COCO RLEs, ``size`` (height, width). Always ``image_id`` str.
+        regions: what to anonymize; None in validation and for the condition ``original``.
+    """
+
+    images: list[Tensor]
+    targets: list[dict[str, Any]]
+    regions: Regions | None
+
+
+class DetectionDataset(Dataset):
+    """Decoded samples of a list of records.
+
+    The key of a sample is ``epoch * len(dataset) + index``, so that what is drawn for it depends on the
+    seed, the epoch and the image, and on no worker's state.
+
+    Args:
+        records: the images.
+        with_masks: targets have instance masks.
+        with_keypoints: targets have keypoints.
+        geometry: augmentation, training only.
+        region: the region to prepare for anonymization: none, body or face.
+        seed: of the run.
+        training: make training targets and regions, else validation targets.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        with_masks: bool,
+        with_keypoints: bool,
+        geometry: Geometry,
+        region: str,
+        seed: int,
+        training: bool,
+    ) -> None:
+        self.records = records
+        self.with_masks = with_masks
+        self.with_keypoints = with_keypoints
+        self.geometry = geometry
+        self.region = region
+        self.seed = seed
+        self.training = training
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: int) -> tuple[Tensor, dict[str, Any], Regions | None]:
+        epoch, index = divmod(key, len(self.records))
+        record = self.records[index]
+        image = record.read_image()
+        if not self.training:
+            return _to_tensor(image), self._validation_target(record), None
+        return self._training_sample(record, image, person_seed(self.seed, f"epoch {epoch}", index) % 2**32)
+
+    def _validation_target(self, record: Record) -> dict[str, Any]:
+        target = {
+            "image_id": record.image_id,
+            "size": record.size,
+            # Double precision: a box must equal the annotation's to the last digit for the official numbers.
+            "boxes": torch.tensor([i.box for i in record.instances], dtype=torch.float64).reshape(-1, 4),
+            "labels": _labels(record.instances),
+            "iscrowd": torch.tensor([i.crowd for i in record.instances], dtype=torch.bool),
+            "area": torch.tensor([i.area for i in record.instances], dtype=torch.float64),
+        }
+        if self.with_masks:
+            target["masks"] = [i.mask for i in record.instances]
+        if self.with_keypoints:
+            target["keypoints"] = torch.from_numpy(_keypoints(record.instances))
+        return target
+
+    def _training_sample(
+        self, record: Record, image: np.ndarray, geometry_seed: int
+    ) -> tuple[Tensor, dict[str, Any], Regions | None]:
+        instances = [i for i in record.instances if not i.crowd]
+        bodies = record.bodies if self.region == "body" else []
+        faces = record.faces if self.region == "face" else []
+        # A body that is also a training instance shares its decoded mask.
+        rows = {i.id: row for row, i in enumerate(instances)} if self.with_masks else {}
+        rles = [i.mask for i in instances] if self.with_masks else []
+        for id_, rle in bodies:
+            if id_ not in rows:
+                rows[id_] = len(rles)
+                rles.append(rle)
+        boxes = np.concatenate([_boxes(instances), np.array([b for _, b in faces], np.float32).reshape(-1, 4)])
+        keypoints = _keypoints(instances if self.with_keypoints else [])
+
+        corners = boxes[:, [[0, 1], [2, 1], [0, 3], [2, 3]]]
+        points = np.concatenate([corners.reshape(-1, 2), keypoints[..., :2].reshape(-1, 2)])
+        image, masks, points, mirrored = self.geometry(geometry_seed, image, decode(rles, record.size), points)
+        size = image.shape[:2]
+        corners, joints = np.split(points, [4 * len(boxes)])
+        boxes = _boxes_of(corners.reshape(-1, 4, 2), size)
+        keypoints = _moved_keypoints(keypoints, joints.reshape(-1, 17, 2), size, mirrored)
+
+        # torchvision refuses boxes without an area; such an object can teach nothing.
+        count = len(instances)
+        kept = torch.from_numpy((boxes[:count, 2:] > boxes[:count, :2]).all(1))
+        target = {
+            "image_id": record.image_id,
+            "boxes": torch.from_numpy(boxes[:count])[kept],
+            "labels": _labels(instances)[kept],
+        }
+        if self.with_masks:
+            target["masks"] = torch.from_numpy(masks[:count])[kept]
+        if self.with_keypoints:
+            target["keypoints"] = torch.from_numpy(keypoints)[kept]
+
+        regions = None
+        if self.region == "body":
+            seeds = [person_seed(self.seed, record.image_id, id_) for id_, _ in bodies]
+            regions = body_regions((masks[rows[id_]] for id_, _ in bodies), size, seeds)
+        elif self.region == "face":
+            visible = (boxes[count:, 2:] > boxes[count:, :2]).all(1)
+            seeds = [
+                person_seed(self.seed, record.image_id, id_) for (id_, _), v in zip(faces, visible, strict=True) if v
+            ]
+            regions = face_regions(boxes[count:][visible], size, seeds)
+        return _to_tensor(image), target, regions
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def _boxes(instances: list[Instance]) -> np.ndarray:
+    return np.array([i.box for i in instances], np.float32).reshape(-1, 4)
+
+
+def _labels(instances: list[Instance]) -> Tensor:
+    return torch.tensor([i.label for i in instances], dtype=torch.int64)
+
+
+def _keypoints(instances: list[Instance]) -> np.ndarray:
+    return np.array([i.keypoints for i in instances], np.float32).reshape(-1, 17, 3)
+
+
+def _boxes_of(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes float32 [N, 4] around moved corners [N, 4, 2], clipped to the image."""
+    boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+    height, width = size
+    return np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+
+
+def _moved_keypoints(keypoints: np.ndarray, joints: np.ndarray, size: tuple[int, int], mirrored: bool) -> np.ndarray:
+    """Keypoints [N, 17, 3] at their new places; those that left the image become unlabelled."""
+    outside = ((joints < 0) | (joints > np.array(size[::-1]))).any(-1) | (keypoints[..., 2] == 0)
+    moved = np.concatenate([joints, keypoints[..., 2:]], axis=-1)
+    moved[outside] = 0
+    return (moved[:, MIRRORED] if mirrored else moved).astype(np.float32)
+
+
+def collate(samples: list[tuple[Tensor, dict[str, Any], Regions | None]]) -> Batch:
+    """Gather samples as lists: images of one batch differ in size."""
+    images, targets, regions = map(list, zip(*samples, strict=True))
+    return Batch(images, targets, None if regions[0] is None else Regions.cat(regions))
+
+
+class EpochSampler(DistributedSampler):
+    """A process's share of an epoch, yielding ``epoch * len(dataset) + index``: see `DetectionDataset`."""
+
+    def __iter__(self) -> Any:
+        return (self.epoch * len(self.dataset) + index for index in super().__iter__())
+
+
+class DetectionDataModule(LightningDataModule):
+    """A dataset under one condition. A subclass says how its files lie.
+
+    The training split is anonymized on the device, batch by batch; the validation split never is.
+
+    Args:
+        config: of the run.
+    """
+
+    classes: tuple[str, ...]  # names of labels 1..K; from the files where a layout leaves them open
+    iou_types: ClassVar[tuple[str, ...]]  # what is evaluated: bbox, segm, keypoints
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config.data
+        self.seed = config.seed
+        self.root = Path(config.data.root)
+        self.condition = parse_condition(config.condition)
+        self.anonymizer = Anonymizer(self.condition)
+        self.anonymized_regions = 0  # in all training batches so far
+        self.geometry = Geometry(config.data.geometry)  # here, so that a wrong name ends the run at once
+        self.train: Sequence[Record] = []
+        self.val: Sequence[Record] = []
+
+    def read(self, split: str, region: str) -> list[Record]:
+        """Read the records of split ``train`` or ``val``, with the people of ``region`` (none, body, face).
+
+        Raises:
+            UserError: naming the file and object that is missing or wrong.
+        """
+        raise NotImplementedError
+
+    def is_trainable(self, record: Record) -> bool:
+        """Say whether an image has anything to learn from; others are left out of training, as is standard."""
+        return any(not i.crowd for i in record.instances)
+
+    def prepare_data(self) -> None:
+        """Draw StreetScenes where the config says so."""
+        if self.config.streetscenes is not None:
+            from datamodules import streetscenes
+
+            drawing = self.config.streetscenes
+            streetscenes.write(
+                layout=streetscenes_layout(self.config.layout),
+                output=self.root,
+                train=drawing.train,
+                val=drawing.val,
+                seed=drawing.seed,
+                size=tuple(drawing.size),
+                workers=max(1, self.config.num_workers),
+            )
+
+    def setup(self, stage: str) -> None:
+        """Read the splits once and look at every image file before any training."""
+        if self.val:
+            return
+        if not self.root.is_dir():
+            raise UserError(f"data.root: folder {self.root} does not exist")
+        if stage == "fit":
+            records = [r for r in self._checked("train", self.condition.region) if self.is_trainable(r)]
+            if not records:
+                raise UserError(f"data.root: {self.root} has no training image with a usable annotation")
+            self.train = records
+        self.val = self._checked(self.config.val_split, "none")
+        if not self.val:
+            raise UserError(f"data.root: {self.root} has no validation image")
+
+    def _checked(self, split: str, region: str) -> list[Record]:
+        records = self.read(split, region)
+        with ThreadPoolExecutor(16) as pool:
+            problems = list(pool.map(Record.image_problem, records))
+        bad = [f"{record.path} {problem}" for record, problem in zip(records, problems, strict=True) if problem]
+        if bad and not self.config.skip_bad_images:
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            raise UserError(f"{bad[0]}{more}; data.skip_bad_images=true leaves such images out")
+        if bad:
+            rank_zero_warn(f"{split}: left out {len(bad)} of {len(records)} images:\n" + "\n".join(bad))
+        return [record for record, problem in zip(records, problems, strict=True) if not problem]
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled training batches, the same for the same seed and epoch."""
+        return self._loader(self.train, training=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation batches in order, never anonymized."""
+        return self._loader(self.val, training=False)
+
+    def _loader(self, records: Sequence[Record], training: bool) -> DataLoader:
+        dataset = DetectionDataset(
+            records,
+            with_masks="segm" in self.iou_types,
+            with_keypoints="keypoints" in self.iou_types,
+            geometry=self.geometry,
+            region=self.condition.region if training else "none",
+            seed=self.seed,
+            training=training,
+        )
+        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = EpochSampler(dataset, replicas, rank, shuffle=training, seed=self.seed)
+        return DataLoader(
+            dataset,
+            self.config.batch_size,
+            sampler=sampler,
+            num_workers=self.config.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.config.num_workers > 0,
+            worker_init_fn=_single_threaded,
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Anonymize a training batch on the device."""
+        if not self.trainer.training or batch.regions is None:
+            return batch
+        images = self.anonymizer(batch.images, batch.regions)
+        self.anonymized_regions += len(batch.regions)
+        return batch._replace(images=images)
+
+    def state_dict(self) -> dict[str, int]:
+        """Keep the count of anonymized regions over a restart."""
+        return {"anonymized_regions": self.anonymized_regions}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take up the count of an interrupted run."""
+        self.anonymized_regions = state_dict["anonymized_regions"]
+
+
+def streetscenes_layout(layout: str) -> str:
+    """Name the layout that StreetScenes writes for a reader: both COCO readers share COCO's."""
+    return layout.partition("_")[0]
+
+
+def _single_threaded(_: int) -> None:
+    # Workers are the parallelism; OpenCV's own threads would only compete with them.
+    cv2.setNumThreads(0)

@@ -1,0 +1,98 @@
+"""One record of a dataset as every reader returns it, whatever the files look like."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faster_coco_eval.core import mask as mask_api
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from errors import UserError
+
+RLE = dict[str, Any]  # {"size": [height, width], "counts": bytes}, COCO's compressed run lengths
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One labelled object."""
+
+    id: int  # the dataset's own, unique in the image
+    label: int  # 1..K, contiguous; 0 is the background
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+    mask: RLE
+    area: float  # as the annotation says, in pixels
+    crowd: bool = False  # a group: not trained on, ignored in evaluation
+    keypoints: np.ndarray | None = None  # float32 [17, 3]: x, y, visibility 0, 1 or 2 (COCO's)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image, what is labelled in it, and the people that an anonymization changes."""
+
+    image_id: str
+    path: Path
+    size: tuple[int, int]  # height, width of the annotations
+    instances: list[Instance]
+    bodies: list[tuple[int, RLE]] = field(default_factory=list)  # (instance id, mask) of each person
+    faces: list[tuple[int, list[float]]] = field(default_factory=list)  # (instance id, x0, y0, x1, y1)
+
+    def read_image(self) -> np.ndarray:
+        """Decode the image: uint8 [height, width, 3] RGB, upright as the annotations have it.
+
+        Grey, CMYK and palette images become RGB as torchvision's and COCO's own tools do it (Pillow).
+        Those tools leave EXIF orientation alone, so it is applied only where the annotation's size
+        is that of the turned image.
+
+        Raises:
+            UserError: if the file is missing, corrupt, or of another size than annotated.
+        """
+        try:
+            with Image.open(self.path) as file:
+                image = file.convert("RGB")
+                if image.size != self.size[::-1]:
+                    image = ImageOps.exif_transpose(file).convert("RGB")
+        except FileNotFoundError:
+            raise UserError(f"{self.path}: image is missing") from None
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise UserError(f"{self.path}: image cannot be decoded: {error}") from None
+        if image.size != self.size[::-1]:
+            raise UserError(
+                f"{self.path}: image is {image.height} × {image.width} pixels, its annotation says "
+                f"{self.size[0]} × {self.size[1]}"
+            )
+        return np.asarray(image)
+
+    def image_problem(self) -> str | None:
+        """Say what is wrong with the image file as far as its head and tail show, without decoding it."""
+        # A truncated download is by far the commonest damage, and a missing end marker shows it.
+        ends = {".png": b"IEND", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(0, self.path.stat().st_size - 4096))
+                tail = file.read()
+            with Image.open(self.path) as image:
+                size = image.size
+        except FileNotFoundError:
+            return "is missing"
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+            return f"cannot be read: {error}"
+        end = ends.get(self.path.suffix.lower())
+        if end is not None and end not in tail:
+            return "is truncated"
+        if self.size not in (size, size[::-1]):
+            return f"is {size[1]} × {size[0]} pixels, its annotation says {self.size[0]} × {self.size[1]}"
+        return None
+
+
+def decode(masks: list[RLE], size: tuple[int, int]) -> np.ndarray:
+    """Decode COCO RLEs to uint8 [N, height, width] of 0 and 1."""
+    if not masks:
+        return np.zeros((0, *size), np.uint8)
+    return np.ascontiguousarray(mask_api.decode(masks).transpose(2, 0, 1))

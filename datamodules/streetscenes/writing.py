@@ -1,0 +1,144 @@
+"""Writes a whole set once: in parallel, and all or nothing."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+LAYOUTS = ("cityscapes", "coco")  # each a module of this package with write_scene and write_split
+MANIFEST = "streetscenes.json"
+DRAWING = 1  # raised whenever the same arguments draw other pictures
+SCENES_PER_TASK = 4
+
+
+def write(
+    layout: str,
+    output: str | Path,
+    train: int = 400,
+    val: int = 100,
+    seed: int = 0,
+    size: tuple[int, int] = (160, 320),
+    workers: int | None = None,
+) -> Path:
+    """Draw StreetScenes into ``output`` unless the same set is there already.
+
+    The folder appears under its name only when it is complete. What is drawn does not depend on ``workers``.
+
+    Args:
+        layout: ``cityscapes`` or ``coco``.
+        output: folder to create; its parents are created too.
+        train: number of training images.
+        val: number of validation images.
+        seed: another seed is another set.
+        size: height and width in pixels, of 32 or more.
+        workers: processes that draw; 0 draws in this one, None uses every core.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        ValueError: an argument is out of range, or ``output`` holds something else.
+    """
+    output = Path(output)
+    size = (int(size[0]), int(size[1]))
+    _check(layout, train, val, seed, size)
+    arguments = {
+        "drawing": DRAWING,
+        "layout": layout,
+        "train": train,
+        "val": val,
+        "seed": seed,
+        "size": list(size),
+    }
+    if _complete(output, arguments):
+        return output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
+        fresh = Path(temporary) / output.name
+        fresh.mkdir()
+        _write_splits(layout, fresh, {"train": train, "val": val}, seed, size, _worker_count(workers))
+        (fresh / MANIFEST).write_text(json.dumps(arguments, indent=2) + "\n")
+        try:
+            fresh.replace(output)
+        except OSError:
+            # Another process may have finished the same set meanwhile.
+            if not _complete(output, arguments):
+                raise
+    return output
+
+
+def _check(layout: str, train: int, val: int, seed: int, size: tuple[int, int]) -> None:
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout: {layout!r} is unknown; choose one of {', '.join(LAYOUTS)}")
+    for key, value, least in (("train", train, 1), ("val", val, 0), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{key}: {value} is too small; it must be {least} or more")
+    if min(size) < 32:
+        raise ValueError(f"size: {size[0]}x{size[1]} is too small; height and width must be 32 or more")
+
+
+def _complete(output: Path, arguments: dict[str, Any]) -> bool:
+    """Whether ``output`` holds this very set; raises ValueError if it holds anything else."""
+    if not output.exists():
+        return False
+    manifest = output / MANIFEST
+    if not manifest.is_file():
+        if output.is_dir() and not any(output.iterdir()):
+            return False
+        raise ValueError(f"{output}: holds something that is not StreetScenes; name a new or empty folder")
+    there = json.loads(manifest.read_text())
+    for key, wanted in arguments.items():
+        if there.get(key) != wanted:
+            raise ValueError(f"{manifest}: {key} is {there.get(key)}, not {wanted}; name another folder")
+    return True
+
+
+def _worker_count(workers: int | None) -> int:
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_splits(
+    layout: str, root: Path, counts: dict[str, int], seed: int, size: tuple[int, int], workers: int
+) -> None:
+    from rich.progress import track
+
+    jobs = [(split, index) for split, count in counts.items() for index in range(count)]
+    draw = partial(_draw_one, layout, root, seed, size)
+    records: dict[str, list[dict[str, Any]]] = {split: [] for split in counts}
+    drawn = track(_drawn(draw, jobs, workers), "Drawing StreetScenes", total=len(jobs))
+    for (split, _), record in zip(jobs, drawn, strict=True):
+        records[split].append(record)
+    writer = import_module(f".{layout}", __package__)
+    for split, found in records.items():
+        writer.write_split(root, split, found)
+
+
+def _drawn(draw: partial, jobs: list[tuple[str, int]], workers: int) -> Iterator[dict[str, Any]]:
+    if workers < 2:
+        yield from map(draw, jobs)
+        return
+    # Spawned, because a forked child of a process with running threads may hang.
+    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _single_thread) as pool:
+        yield from pool.map(draw, jobs, chunksize=SCENES_PER_TASK)
+
+
+def _single_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _draw_one(layout: str, root: Path, seed: int, size: tuple[int, int], job: tuple[str, int]) -> dict[str, Any]:
+    """Draw and write one scene; returns the writer's record of it."""
+    from .scene import draw_scene
+
+    writer = import_module(f".{layout}", __package__)
+    return writer.write_scene(root, *job, draw_scene(seed, *job, size))

@@ -1,0 +1,110 @@
+"""A run's folder: which run it belongs to, and the ``results.json`` that it ends with."""
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from anonymization.conditions import parse_condition
+from configs import Config
+from errors import UserError
+
+# Settings that change how a run is watched or where it runs, not what it computes.
+INCIDENTAL = ("output_dir", "wandb", "data.num_workers")
+INCIDENTAL_TRAINER = ("accelerator", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "wandb",
+    "faster-coco-eval",
+    "albumentations",
+)
+
+
+def run_name(config: Config) -> str:
+    """Name a run by its cell: ``cityscapes-body-blur-seed0``."""
+    return f"{config.name}-{config.condition.replace('/', '-')}-seed{config.seed}"
+
+
+def claim_run_dir(config: Config) -> Path:
+    """Make the run's folder, or take up the one of the same run.
+
+    Raises:
+        UserError: if the folder holds a run with other settings, or cannot be written.
+    """
+    run_dir = Path(config.output_dir) / run_name(config)
+    path = run_dir / "config.yaml"
+    mine = _essential(config)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            theirs = _essential(
+                OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+            )
+            for key in sorted(mine.keys() | theirs.keys()):
+                if mine.get(key) != theirs.get(key):
+                    raise UserError(
+                        f"{run_dir} holds a run with {key}={theirs.get(key)}, this one has {mine.get(key)}; "
+                        "choose another output_dir or remove the folder"
+                    )
+        else:
+            write_atomically(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    except OSError as error:
+        raise UserError(f"output_dir: {run_dir} cannot be written: {error}") from None
+    return run_dir
+
+
+def write_results(run_dir: Path, config: Config, measured: dict[str, Any]) -> Path:
+    """Write ``results.json``: the cell, its resolved config, versions, and what was measured."""
+    condition = parse_condition(config.condition)
+    results = {
+        "dataset": config.data.name,
+        "condition": config.condition,
+        "region": condition.region,
+        "method": condition.method,
+        "seed": config.seed,
+        **measured,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "config": asdict(config),
+    }
+    path = run_dir / "results.json"
+    write_atomically(path, json.dumps(results, indent=2) + "\n")
+    return path
+
+
+def device_name(device: torch.device) -> str:
+    """Name the hardware in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader finds the old content or the new, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _essential(config: Config) -> dict[str, Any]:
+    """Flatten a config to dotted keys, without what is incidental."""
+    flat = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(f"{prefix}.{key}" if prefix else key, value)
+        else:
+            flat[prefix] = node
+
+    walk("", asdict(config))
+    incidental = (*INCIDENTAL, *(f"trainer.{key}" for key in INCIDENTAL_TRAINER))
+    return {k: v for k, v in flat.items() if not k.startswith(incidental)}

@@ -1,0 +1,83 @@
+"""Geometry moves image, masks and points alike."""
+
+import numpy as np
+import pytest
+
+from datamodules.geometry import Geometry
+from errors import UserError
+
+TRANSFORMS = [
+    {"HorizontalFlip": {"p": 0.5}},
+    {"Affine": {"scale": [0.7, 1.3], "rotate": [-20, 20], "translate_percent": [-0.1, 0.1]}},
+    {"RandomCrop": {"height": 60, "width": 80}},
+    {"RandomScale": {"scale_limit": [-0.3, 0.3]}},
+]
+
+
+def scene(rng, height=90, width=120):
+    """A picture of bright discs on black, their masks and their centres."""
+    image = np.zeros((height, width, 3), np.uint8)
+    centres = rng.uniform([20, 20], [width - 20, height - 20], (3, 2))
+    y, x = np.mgrid[:height, :width] + 0.5
+    masks = np.stack([(np.hypot(x - cx, y - cy) < 6).astype(np.uint8) for cx, cy in centres])
+    for mask, colour in zip(masks, (80, 160, 240), strict=True):
+        image[mask > 0] = colour
+    return image, masks, centres
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: next(iter(t)))
+def test_discs_stay_where_their_masks_and_centres_are(transform):
+    geometry = Geometry([transform])
+    rng = np.random.default_rng(0)
+    compared = 0
+    for seed in range(20):
+        image, masks, centres = scene(rng)
+        moved, moved_masks, moved_centres, _ = geometry(seed, image, masks, centres)
+        assert moved_masks.shape == (3, *moved.shape[:2])
+        for mask, (cx, cy), original in zip(moved_masks, moved_centres, masks, strict=True):
+            inside = 9 < cx < mask.shape[1] - 9 and 9 < cy < mask.shape[0] - 9
+            overlapping = (masks.sum(0)[original > 0] > 1).any()
+            if not inside or overlapping:
+                continue
+            y, x = np.nonzero(mask)
+            assert np.hypot(x.mean() + 0.5 - cx, y.mean() + 0.5 - cy) < 1
+            assert np.median(moved[mask > 0]) in (80, 160, 240)
+            compared += 1
+    assert compared > 15
+
+
+def test_mirror_is_recognised_and_exact():
+    image, masks, centres = scene(np.random.default_rng(1))
+    moved, moved_masks, moved_centres, mirrored = Geometry([{"HorizontalFlip": {"p": 1}}])(0, image, masks, centres)
+    assert mirrored
+    np.testing.assert_array_equal(moved, image[:, ::-1])
+    np.testing.assert_array_equal(moved_masks, masks[:, :, ::-1])
+    np.testing.assert_allclose(moved_centres, [120, 0] + centres * [-1, 1], atol=1e-4)
+    turn = [{"Rotate": {"limit": [170, 170], "p": 1}}]
+    assert not Geometry(turn)(0, image, masks, centres)[3]
+
+
+def test_seed_decides():
+    image, masks, centres = scene(np.random.default_rng(2))
+    first, second = Geometry(TRANSFORMS), Geometry(TRANSFORMS)
+    for seed in range(5):
+        a, b = first(seed, image, masks, centres), second(seed, image, masks, centres)
+        np.testing.assert_array_equal(a[0], b[0])
+        first(seed + 100, image, masks, centres)  # a draw between does not matter
+    drawn = {first(seed, image, masks, centres)[0].tobytes() for seed in range(8)}
+    assert len(drawn) == 8
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        ({"ColorJitter": {}}, "'ColorJitter' is no geometric transform"),
+        ({"HorizontalFlipp": {}}, "did you mean 'HorizontalFlip'"),
+        ({"HorizontalFlip": {"prob": 1}}, "HorizontalFlip: .*prob"),
+        ({"RandomCrop": {"height": "tall", "width": 3}}, "RandomCrop"),
+        ({}, "not of the form"),
+    ],
+)
+def test_what_would_change_colours_is_refused(transform, message):
+    with pytest.raises(UserError, match=message):
+        Geometry([transform])

@@ -1,0 +1,89 @@
+"""Configs: what is read, what wins, and the one line that a mistake gets."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from configs import load_config
+from errors import UserError
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.yaml") if p.name != "base.yaml")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, **content):
+        path = tmp_path / name
+        OmegaConf.save(OmegaConf.create(content), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def small(write):
+    data = {"name": "d", "layout": "cityscapes", "root": "somewhere"}
+    return write("small.yaml", data=data, model={"name": "maskrcnn_small"})
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_shipped_config_is_complete(path):
+    config = load_config(path)
+    assert config.name == path.stem
+    assert config.trainer["max_steps"] > 0
+
+
+def test_later_sources_win(write):
+    write("base.yaml", seed=1, data={"name": "base", "layout": "a", "root": "r", "batch_size": 2})
+    path = write("own.yaml", extends="base.yaml", data={"name": "own"}, model={"name": "m"})
+    config = load_config(path, ["data.batch_size=8", "--data.root=x=y"])
+    assert (config.seed, config.data.name, config.data.batch_size, config.data.root) == (1, "own", 8, "x=y")
+
+
+@pytest.mark.parametrize("prefix", ["", "--"])
+def test_both_override_forms_are_typed(small, prefix):
+    overrides = ["seed=3", "condition=body/blur", "optimizer.lr=1e-3", "trainer.max_steps=5", "model.min_size=[64]"]
+    config = load_config(small, [prefix + o for o in overrides])
+    assert (config.seed, config.condition, config.optimizer.lr) == (3, "body/blur", 0.001)
+    assert (config.trainer["max_steps"], config.model.min_size) == (5, [64])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sed=1", "unknown key 'sed', did you mean 'seed'?"),
+        ("data.batchsize=1", "unknown key 'data.batchsize', did you mean 'batch_size'?"),
+        ("data.batch_size=many", "data.batch_size"),
+        ("seed=1.5", "seed"),
+        ("condition=body/blurr", "'body/blurr'.*'body/blur'"),
+        ("condition=face/mask-out", "'face/mask_out'"),
+        ("trainer.max_stps=1", "'trainer.max_stps', did you mean 'max_steps'?"),
+        ("trainer.max_steps=soon", "trainer.max_steps: 'soon' is no int"),
+        ("trainer.precision=true", "trainer.precision: 'True' is no int or str|trainer.precision"),
+        ("seed", "'seed' is not of the form key=value"),
+        ("=1", "'=1' is not of the form key=value"),
+        ("seed=[1", r"seed=\[1"),
+        ("data=3", "data"),
+    ],
+)
+def test_a_mistake_names_key_and_value(small, override, message):
+    with pytest.raises(UserError, match=message):
+        load_config(small, [override])
+
+
+def test_missing_values_and_files(write, tmp_path):
+    with pytest.raises(UserError, match=r"data\.layout has no value"):
+        load_config(write("a.yaml", data={"name": "d", "root": "r"}, model={"name": "m"}))
+    with pytest.raises(UserError, match=r"did you mean '.*a\.yaml'"):
+        load_config(tmp_path / "b.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\nb: 2")
+    with pytest.raises(UserError, match=r"broken\.yaml cannot be read as YAML"):
+        load_config(tmp_path / "broken.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(UserError, match="no mapping"):
+        load_config(tmp_path / "list.yaml")
+    with pytest.raises(UserError, match="cannot extend another"):
+        write("base.yaml", extends="a.yaml")
+        load_config(write("c.yaml", extends="base.yaml"))

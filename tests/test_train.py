@@ -1,0 +1,168 @@
+"""The real train.py, as a user runs it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs import load_config
+from errors import UserError
+from train import train as run
+
+ROOT = Path(__file__).parent.parent
+FAST = [
+    "data.num_workers=0",
+    "data.batch_size=2",
+    "trainer.max_steps=4",
+    "trainer.check_val_every_n_epoch=1",
+    "trainer.log_every_n_steps=1",
+    "model.min_size=[64]",
+    "model.max_size=128",
+]
+
+
+def train(config, *overrides):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+    environment.pop("WANDB_MODE", None)
+    environment.pop("WANDB_API_KEY", None)
+    command = [sys.executable, "train.py", "--config", f"configs/{config}.yaml", *overrides]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def quickstart(root, output, *overrides):
+    base = ["data.streetscenes=null", f"data.root={root}", f"output_dir={output}"]
+    return train("quickstart", *FAST, *base, *overrides)
+
+
+@pytest.fixture(scope="module")
+def done(streetscenes, tmp_path_factory):
+    output = tmp_path_factory.mktemp("outputs")
+    process = quickstart(streetscenes["cityscapes"], output, "--condition=body/blur", "--seed=1")
+    assert process.returncode == 0, process.stderr
+    return output / "quickstart-body-blur-seed1", process
+
+
+def test_run_folder_is_complete(done):
+    run, process = done
+    results = json.loads((run / "results.json").read_text())
+    cell = {"dataset": "streetscenes", "condition": "body/blur", "region": "body", "method": "blur", "seed": 1}
+    assert results | cell == results
+    assert {"val/segm/AP", "val/segm/AP50", "val/bbox/AP"} <= results["metrics"].keys()
+    assert any(k.startswith("val/segm/AP_") and k.endswith(("person", "car")) for k in results["metrics"])
+    assert all(-1 <= v <= 100 for v in results["metrics"].values())
+    assert results["anonymized_regions"] > 0 and results["wall_time_s"] > 0 and results["steps"] == 4
+    assert results["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert results["config"]["data"]["batch_size"] == 2
+    for name in ("config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "images/train.png", "images/val.png"):
+        assert (run / name).stat().st_size > 0
+    assert "train/loss" in (run / "csv" / "version_0" / "metrics.csv").read_text()
+    assert list((run / "wandb").glob("offline-run-*/*.wandb")), "offline without an account"
+    assert process.stdout.rstrip().splitlines()[-1].endswith(f"results in {run / 'results.json'}")
+
+
+def test_done_is_not_repeated_and_other_settings_are_refused(done, streetscenes):
+    run, _ = done
+    root, output = streetscenes["cityscapes"], run.parent
+    before = (run / "results.json").read_bytes()
+    again = quickstart(root, output, "condition=body/blur", "seed=1")
+    assert again.returncode == 0 and "already done" in again.stdout
+    other = quickstart(root, output, "condition=body/blur", "seed=1", "optimizer.lr=0.5")
+    assert other.returncode == 2
+    assert "holds a run with optimizer.lr=0.001, this one has 0.5" in other.stderr
+    assert len(other.stderr.strip().splitlines()) == 1
+    assert (run / "results.json").read_bytes() == before
+
+
+def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, tmp_path):
+    """Four steps are two epochs; a copy without the second ends with the same numbers."""
+    run, _ = done
+    root = streetscenes["cityscapes"]
+    process = quickstart(root, tmp_path, "condition=body/blur", "seed=1")
+    assert process.returncode == 0, process.stderr
+    expected, repeated = (json.loads((r / run.name / "results.json").read_text()) for r in (run.parent, tmp_path))
+    assert repeated["metrics"] == expected["metrics"], "a seed fixes the run"
+
+    half = tmp_path / "half"
+    stop = "import train; from pytorch_lightning import Trainer; import os; from pytorch_lightning import Callback\n"
+    stop += "import lightning_modules.panels as p; old = p.ImagePanels.on_train_batch_start\n"
+    stop += "def kill(self, trainer, *a):\n    os._exit(9) if trainer.global_step == 3 else old(self, trainer, *a)\n"
+    stop += "p.ImagePanels.on_train_batch_start = kill; train.main()"
+    arguments = ["--config", "configs/quickstart.yaml", *FAST, "data.streetscenes=null", f"data.root={root}"]
+    arguments += [f"output_dir={half}", "condition=body/blur", "seed=1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    killed = subprocess.run([sys.executable, "-c", stop, *arguments], cwd=ROOT, env=environment, timeout=500)
+    assert killed.returncode == 9
+    assert not (half / run.name / "results.json").exists()
+    resumed = quickstart(root, half, "condition=body/blur", "seed=1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming from" in resumed.stdout
+    results = json.loads((half / run.name / "results.json").read_text())
+    assert results["metrics"] == expected["metrics"]
+    assert results["anonymized_regions"] == expected["anonymized_regions"]
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(streetscenes, tmp_path):
+    process = quickstart(streetscenes["cityscapes"], tmp_path, "wandb.mode=disabled", "optimizer.lr=1e12")
+    errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert process.returncode == 2
+    assert len(errors) == 1 and "Traceback" not in process.stderr
+    assert re.search("loss is not finite .* on images [a-z]+_000", errors[0])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.layout=coco", "data.layout: unknown layout 'coco'"),
+        ("data.root=/nowhere", "data.root: folder /nowhere does not exist"),
+        ("optimizer.name=adam", "optimizer.name: unknown 'adam', did you mean 'adamw'"),
+        ("optimizer.schedule=cosine", "optimizer.schedule: unknown 'cosine'"),
+        ("trainer.accelerator=gpuu", "trainer: .*gpuu"),
+        ("wandb.mode=offlin", "wandb.mode: unknown 'offlin', did you mean 'offline'"),
+        ("model.name=rcnn", "model.name: unknown model 'rcnn'"),
+        ("output_dir=/dev/null", "output_dir: /dev/null/.* cannot be written"),
+    ],
+)
+def test_a_mistake_is_named_before_training(streetscenes, tmp_path, override, message):
+    base = ["data.streetscenes=null", f"data.root={streetscenes['cityscapes']}", f"output_dir={tmp_path}"]
+    config = load_config("configs/quickstart.yaml", [*FAST, *base, "wandb.mode=disabled", override])
+    with pytest.raises(UserError, match=message):
+        run(config)
+
+
+def test_keypoints_run(streetscenes, tmp_path):
+    process = train(
+        "streetscenes_keypoints",
+        *FAST,
+        "data.streetscenes=null",
+        f"data.root={streetscenes['coco']}",
+        "condition=face/mask_out",
+        "wandb.mode=disabled",
+        f"output_dir={tmp_path}",
+    )
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "streetscenes_keypoints-face-mask_out-seed0" / "results.json").read_text())
+    assert {"val/keypoints/AP", "val/keypoints/AP50", "val/bbox/AP_person"} <= results["metrics"].keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["coco_instances", "coco_keypoints"])
+def test_stock_model_on_photographs(coco_sample, tmp_path, config):
+    process = train(
+        config,
+        *FAST,
+        "trainer.max_steps=2",
+        "trainer.limit_val_batches=3",
+        f"data.root={coco_sample}",
+        "data.val_split=train",
+        "model.weights=null",
+        "condition=body/blur",
+        f"output_dir={tmp_path}",
+    )
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / f"{config}-body-blur-seed0" / "results.json").read_text())
+    assert results["anonymized_regions"] > 0

@@ -1,0 +1,186 @@
+"""Train and evaluate one cell of the study: a dataset under one condition, with one seed."""
+
+import argparse
+import logging
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+from errors import UserError, nearest, script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytorch_lightning import Callback, LightningDataModule, Trainer
+    from pytorch_lightning.loggers import Logger
+
+    from configs import Config
+
+EPILOG = """keys that every experiment has:
+  condition             original, face/blur, body/mask_out, ...
+  seed                  fixes data order, anonymization and weights
+  data.root             the dataset's folder
+  data.batch_size, data.num_workers
+  model.*, optimizer.*  see configs/__init__.py
+  trainer.*             arguments of Lightning's Trainer
+  output_dir            the run writes to output_dir/NAME-CONDITION-seedSEED
+  wandb.mode            auto (online where logged in), online, offline, disabled
+
+example: python train.py --config configs/quickstart.yaml condition=body/blur seed=1
+"""
+
+
+@script
+def main() -> None:
+    """Run the cell that the command line describes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, help="experiment file, e.g. configs/quickstart.yaml")
+    arguments, overrides = parser.parse_known_args()
+
+    from configs import load_config
+
+    train(load_config(arguments.config, overrides))
+
+
+def train(config: "Config") -> None:
+    """Train on the (anonymized) training split, evaluate on the original validation split, write the results."""
+    import wandb
+    from pytorch_lightning import seed_everything
+
+    from datamodules.layouts import LAYOUTS
+    from lightning_modules.detection import DetectionModule
+    from lightning_modules.results import claim_run_dir, device_name, write_results
+
+    started = time.monotonic()
+    if config.data.layout not in LAYOUTS:
+        raise UserError(f"data.layout: unknown layout '{config.data.layout}'{nearest(config.data.layout, LAYOUTS)}")
+    seed_everything(config.seed, workers=True, verbose=False)
+    datamodule = LAYOUTS[config.data.layout](config)
+    run_dir = claim_run_dir(config)
+    if (run_dir / "results.json").exists():
+        print(f"already done: {run_dir / 'results.json'}")
+        return
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    module = DetectionModule(config, datamodule.classes, datamodule.iou_types)
+    trainer = build_trainer(config, run_dir, datamodule, module.main_metric)
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if last.exists():
+        print(f"resuming from {last}")
+
+    trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
+    if trainer.interrupted:
+        sys.exit(f"interrupted; the same command goes on from the last checkpoint in {run_dir}")
+    if module.evaluated_step != trainer.global_step:
+        trainer.validate(module, datamodule=datamodule, verbose=False)
+    metrics = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+    # A run that ends between two validations has its last one outside fit, where no checkpoint is compared.
+    best, best_score = trainer.checkpoint_callback, metrics[module.main_metric]
+    if best.best_model_score is None or best.best_model_score < best_score:
+        trainer.save_checkpoint(run_dir / "checkpoints" / "best.ckpt")
+    else:
+        best_score = best.best_model_score.item()
+    for logger in trainer.loggers:
+        logger.log_metrics({f"final/{k.removeprefix('val/')}": v for k, v in metrics.items()})
+        logger.finalize("success")
+    wandb.finish()
+    if trainer.is_global_zero:
+        measured = {
+            "metrics": metrics,
+            "best": {module.main_metric: best_score},
+            "steps": trainer.global_step,
+            "anonymized_regions": datamodule.anonymized_regions,
+            "device": device_name(module.device),
+            "wall_time_s": round(time.monotonic() - started, 1),
+        }
+        path = write_results(run_dir, config, measured)
+        print(f"{module.main_metric} {metrics[module.main_metric]:.1f}; results in {path}")
+
+
+def build_trainer(config: "Config", run_dir: "Path", datamodule: "LightningDataModule", metric: str) -> "Trainer":
+    """Build Lightning's Trainer with the run's loggers, checkpoints, progress bar and pictures."""
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.callbacks import LearningRateMonitor
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    from lightning_modules.panels import ImagePanels
+    from lightning_modules.progress import LineProgress, ProgressBar
+
+    # About set-ups that are chosen on purpose here (small data, few cores), and Lightning's own internals.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+
+    terminal = sys.stdout.isatty()
+    shows_progress = config.trainer.get("enable_progress_bar", True)
+    arguments = {
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,  # the data module's sampler is distributed already
+        "enable_model_summary": False,
+        **config.trainer,
+        "enable_progress_bar": shows_progress and terminal,
+    }
+    callbacks = [*_checkpoints(run_dir, metric), LearningRateMonitor("step"), ImagePanels(run_dir, datamodule.classes)]
+    if shows_progress:
+        callbacks.append(ProgressBar() if terminal else LineProgress())
+    try:
+        return Trainer(**arguments, default_root_dir=run_dir, callbacks=callbacks, logger=_loggers(config, run_dir))
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise UserError(f"trainer: {error}") from None
+
+
+def _checkpoints(run_dir: "Path", metric: str) -> "list[Callback]":
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    folder = run_dir / "checkpoints"
+    best = ModelCheckpoint(folder, "best", monitor=metric, mode="max", enable_version_counter=False)
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    return [best, last]
+
+
+def _loggers(config: "Config", run_dir: "Path") -> "list[Logger]":
+    from pytorch_lightning.loggers import CSVLogger
+
+    return [CSVLogger(run_dir, name="csv"), *_wandb_logger(config, run_dir)]
+
+
+def _wandb_logger(config: "Config", run_dir: "Path") -> "list[Logger]":
+    import os
+    from dataclasses import asdict
+
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    from anonymization.conditions import parse_condition
+
+    modes = ("auto", "online", "offline", "disabled")
+    if config.wandb.mode not in modes:
+        raise UserError(f"wandb.mode: unknown '{config.wandb.mode}'{nearest(config.wandb.mode, modes)}")
+    mode = config.wandb.mode
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+    if mode == "disabled":
+        return []
+    condition = parse_condition(config.condition)
+    cell = {"dataset": config.data.name, "region": condition.region, "method": condition.method}
+    logger = WandbLogger(
+        name=run_dir.name,
+        project=config.wandb.project,
+        save_dir=run_dir,
+        group=f"{config.data.name}/{config.condition}",
+        tags=[config.data.name, condition.region, condition.method, f"seed{config.seed}"],
+        config=asdict(config) | cell,
+        entity=config.wandb.entity,
+        job_type="train",
+        mode=mode,
+    )
+    return [logger]
+
+
+if __name__ == "__main__":
+    main()
