@@ -26,6 +26,7 @@ class StreetScenesConfig:
     val: int = 100  # images
     size: list[int] = field(default_factory=lambda: [160, 320])  # height, width in pixels
     seed: int = 0
+    people: bool = True  # false: the same streets without anybody
 
 
 @dataclass

@@ -244,6 +244,7 @@ class DetectionDataModule(LightningDataModule):
                 val=drawing.val,
                 seed=drawing.seed,
                 size=tuple(drawing.size),
+                people=drawing.people,
                 workers=max(1, self.config.num_workers),
             )
 

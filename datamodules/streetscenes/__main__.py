@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--val", type=int, default=100, help="validation images (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another set (default: %(default)s)")
     parser.add_argument("--size", type=_size, default=(160, 320), help="height x width in pixels (default: 160x320)")
+    parser.add_argument("--no-people", dest="people", action="store_false", help="streets without people and riders")
     parser.add_argument("--workers", type=int, help="processes that draw (default: one per core)")
     try:
         write(**vars(parser.parse_args(arguments)))

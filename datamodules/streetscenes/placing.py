@@ -30,6 +30,8 @@ CROWD, CAR_ROW, BENCH = 0.06, 0.12, 0.16
 # Picture heights of people as shares of the picture's height: 12 to 110 of 160 pixels.
 SMALLEST, LARGEST = 12 / 160, 110 / 160
 
+PEOPLE = ("person", "rider", "persongroup")
+
 Rectangle = tuple[float, float, float, float]  # left, right, near, far on the ground, metres
 
 
@@ -61,15 +63,19 @@ class Unit:
     scenery: bool = False
 
 
-def populate(street: Street, camera: Camera, light: Light, seed: list[int]) -> list[Unit]:
-    """Everything that stands in the street, nearest first; a function of ``seed`` and the street alone."""
+def populate(street: Street, camera: Camera, light: Light, seed: list[int], people: bool) -> list[Unit]:
+    """Everything that stands in the street, nearest first; a function of the arguments alone.
+
+    Without people, the units that hold one (riders with their cycles, taken benches) are left out too.
+    """
     placing = _Placing(street, camera, light, seed)
     placing.fronts()
     placing.vehicles()
     placing.cycles()
     placing.people()
     placing.furniture()
-    return sorted(placing.units, key=lambda unit: unit.distance)
+    units = [u for u in placing.units if people or not any(part.label in PEOPLE for part in u.parts)]
+    return sorted(units, key=lambda unit: unit.distance)
 
 
 class _Placing:

@@ -10,13 +10,12 @@ from PIL import Image, ImageDraw
 from .canvas import SUPERSAMPLING, Sheet
 from .optics import Camera, Light, develop, random_light
 from .people import Anatomy
-from .placing import Part, Unit, populate
+from .placing import PEOPLE, Part, Unit, populate
 from .shadows import cast_shadows
 from .street import draw_backdrop, random_street
 
 SPLITS = ("train", "val")
 INSTANCE_LABELS = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
-PEOPLE = ("person", "rider", "persongroup")
 
 SMALLEST_AREA = 10 / (160 * 320)  # of the picture, that an object must show to be drawn at all
 LEAST_VISIBLE = 0.18  # share of itself that an object must show
@@ -94,7 +93,7 @@ class _Cutout:
         return _touched(self.pixels)
 
 
-def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> Scene:
+def draw_scene(seed: int, split: str, index: int, size: tuple[int, int], people: bool = True) -> Scene:
     """Draw scene ``index`` of a split; the same arguments give the same scene, bit by bit.
 
     Args:
@@ -102,12 +101,13 @@ def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> Scen
         split: ``train`` or ``val``.
         index: number within the split.
         size: height and width in pixels. Another size shows the same scene.
+        people: whether anybody is about.
     """
     stream = [seed, SPLITS.index(split), index]
     plan_rng, street_rng, film_rng = (np.random.default_rng([*stream, purpose]) for purpose in range(3))
     light, street = random_light(plan_rng), random_street(plan_rng)
     camera = random_camera(plan_rng, size)
-    kept = _visible_units(populate(street, camera, light, [*stream, 3]), light, size)
+    kept = _visible_units(populate(street, camera, light, [*stream, 3], people), light, size)
     shadow = cast_shadows([unit for unit, _ in kept], street, camera, light)
     backdrop, labels = draw_backdrop(street, camera, light, shadow, street_rng)
     objects = [SceneObject(label, outline) for label, outline in labels]

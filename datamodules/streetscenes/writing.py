@@ -11,6 +11,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from errors import UserError
+
 LAYOUTS = ("cityscapes", "coco")  # each a module of this package with write_scene and write_split
 MANIFEST = "streetscenes.json"
 DRAWING = 1  # raised whenever the same arguments draw other pictures
@@ -24,6 +26,7 @@ def write(
     val: int = 100,
     seed: int = 0,
     size: tuple[int, int] = (160, 320),
+    people: bool = True,
     workers: int | None = None,
 ) -> Path:
     """Draw StreetScenes into ``output`` unless the same set is there already.
@@ -37,13 +40,14 @@ def write(
         val: number of validation images.
         seed: another seed is another set.
         size: height and width in pixels, of 32 or more.
+        people: draw people and riders; without, the same streets are empty of them.
         workers: processes that draw; 0 draws in this one, None uses every core.
 
     Returns:
         ``output``.
 
     Raises:
-        ValueError: an argument is out of range, or ``output`` holds something else.
+        UserError: an argument is out of range, or ``output`` holds something else.
     """
     output = Path(output)
     size = (int(size[0]), int(size[1]))
@@ -55,6 +59,7 @@ def write(
         "val": val,
         "seed": seed,
         "size": list(size),
+        "people": people,
     }
     if _complete(output, arguments):
         return output
@@ -62,7 +67,8 @@ def write(
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
         fresh = Path(temporary) / output.name
         fresh.mkdir()
-        _write_splits(layout, fresh, {"train": train, "val": val}, seed, size, _worker_count(workers))
+        draw = partial(_draw_one, layout, fresh, partial(_scene, seed=seed, size=size, people=people))
+        _write_splits(layout, fresh, {"train": train, "val": val}, draw, _worker_count(workers))
         (fresh / MANIFEST).write_text(json.dumps(arguments, indent=2) + "\n")
         try:
             fresh.replace(output)
@@ -75,12 +81,12 @@ def write(
 
 def _check(layout: str, train: int, val: int, seed: int, size: tuple[int, int]) -> None:
     if layout not in LAYOUTS:
-        raise ValueError(f"layout: {layout!r} is unknown; choose one of {', '.join(LAYOUTS)}")
+        raise UserError(f"layout: {layout!r} is unknown; choose one of {', '.join(LAYOUTS)}")
     for key, value, least in (("train", train, 1), ("val", val, 0), ("seed", seed, 0)):
         if value < least:
-            raise ValueError(f"{key}: {value} is too small; it must be {least} or more")
+            raise UserError(f"{key}: {value} is too small; it must be {least} or more")
     if min(size) < 32:
-        raise ValueError(f"size: {size[0]}x{size[1]} is too small; height and width must be 32 or more")
+        raise UserError(f"size: {size[0]}x{size[1]} is too small; height and width must be 32 or more")
 
 
 def _complete(output: Path, arguments: dict[str, Any]) -> bool:
@@ -91,11 +97,11 @@ def _complete(output: Path, arguments: dict[str, Any]) -> bool:
     if not manifest.is_file():
         if output.is_dir() and not any(output.iterdir()):
             return False
-        raise ValueError(f"{output}: holds something that is not StreetScenes; name a new or empty folder")
+        raise UserError(f"{output}: holds something that is not StreetScenes; name a new or empty folder")
     there = json.loads(manifest.read_text())
     for key, wanted in arguments.items():
         if there.get(key) != wanted:
-            raise ValueError(f"{manifest}: {key} is {there.get(key)}, not {wanted}; name another folder")
+            raise UserError(f"{manifest}: {key} is {there.get(key)}, not {wanted}; name another folder")
     return True
 
 
@@ -105,13 +111,10 @@ def _worker_count(workers: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _write_splits(
-    layout: str, root: Path, counts: dict[str, int], seed: int, size: tuple[int, int], workers: int
-) -> None:
+def _write_splits(layout: str, root: Path, counts: dict[str, int], draw: partial, workers: int) -> None:
     from rich.progress import track
 
     jobs = [(split, index) for split, count in counts.items() for index in range(count)]
-    draw = partial(_draw_one, layout, root, seed, size)
     records: dict[str, list[dict[str, Any]]] = {split: [] for split in counts}
     drawn = track(_drawn(draw, jobs, workers), "Drawing StreetScenes", total=len(jobs))
     for (split, _), record in zip(jobs, drawn, strict=True):
@@ -136,9 +139,13 @@ def _single_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _draw_one(layout: str, root: Path, seed: int, size: tuple[int, int], job: tuple[str, int]) -> dict[str, Any]:
-    """Draw and write one scene; returns the writer's record of it."""
-    from .scene import draw_scene
+def _scene(split: str, index: int, **how: Any) -> Any:
+    from .scene import draw_scene  # with numpy and OpenCV, which a look at --help does not need
 
+    return draw_scene(split=split, index=index, **how)
+
+
+def _draw_one(layout: str, root: Path, scene: partial, job: tuple[str, int]) -> dict[str, Any]:
+    """Draw and write one scene; returns the writer's record of it."""
     writer = import_module(f".{layout}", __package__)
-    return writer.write_scene(root, *job, draw_scene(seed, *job, size))
+    return writer.write_scene(root, *job, scene(*job))

@@ -166,3 +166,12 @@ def test_bones_keep_their_length(seed, pose):
         np.testing.assert_allclose(arm + fore, body.arm * body.height)
     lowest = min(joints[f"{side}_ankle"][2] for side in ("left", "right"))
     assert 0 <= lowest < 0.12 * body.height
+
+
+def test_streets_can_be_empty_of_people():
+    for index in range(8):
+        empty, full = draw_scene(0, "train", index, SIZE, people=False), draw_scene(0, "train", index, SIZE)
+        labels = {o.label for o in empty.objects}
+        assert not labels & set(PEOPLE)
+        vehicles = {"car", "truck", "bus", "train"}
+        assert labels & vehicles >= {o.label for o in full.objects} & vehicles

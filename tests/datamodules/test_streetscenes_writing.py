@@ -59,10 +59,10 @@ def test_foreign_folders_are_refused_and_empty_ones_filled(tmp_path):
 def test_an_interrupted_run_leaves_nothing_and_the_next_finishes(tmp_path, monkeypatch):
     draw = writing._draw_one
 
-    def interrupted(layout, root, seed, size, job):
+    def interrupted(layout, root, scene, job):
         if job == ("train", 2):
             raise KeyboardInterrupt
-        return draw(layout, root, seed, size, job)
+        return draw(layout, root, scene, job)
 
     monkeypatch.setattr(writing, "_draw_one", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -61,7 +61,7 @@ def test_small_models_learn_a_batch(name, target):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < 0.7 * losses[0]
     assert target in model.eval()([image])[0]
 
 

@@ -126,4 +126,4 @@ def test_errors_name_the_image_and_what_is_wrong():
 
 
 def test_example_in_the_docstring():
-    assert doctest.testmod(metrics.cityscapes) == (0, 8)
+    assert doctest.testmod(metrics.cityscapes) == (0, 9)
