@@ -65,7 +65,9 @@ def train(config: "Config") -> None:
         return
     datamodule.prepare_data()
     datamodule.setup("fit")
-    module = DetectionModule(config, datamodule.classes, datamodule.iou_types)
+    # The harder task is the one the study asks about: masks or keypoints, not boxes.
+    main_metric = f"val/{datamodule.iou_types[-1]}/AP"
+    module = DetectionModule(config, len(datamodule.classes) + 1, datamodule.metrics(), main_metric)
     trainer = build_trainer(config, run_dir, datamodule, module.main_metric)
     last = run_dir / "checkpoints" / "last.ckpt"
     if last.exists():
@@ -138,7 +140,9 @@ def _checkpoints(run_dir: "Path", metric: str) -> "list[Callback]":
     from pytorch_lightning.callbacks import ModelCheckpoint
 
     folder = run_dir / "checkpoints"
-    best = ModelCheckpoint(folder, "best", monitor=metric, mode="max", enable_version_counter=False)
+    best = ModelCheckpoint(
+        folder, "best", monitor=metric, mode="max", save_on_train_epoch_end=False, enable_version_counter=False
+    )
     last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     return [best, last]
 

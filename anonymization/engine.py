@@ -64,13 +64,13 @@ class Anonymizer:
 @torch.no_grad()
 def anonymize(images: Sequence[Tensor], regions: Regions, method: Method) -> list[Tensor]:
     """What ``Anonymizer`` does, for any method."""
-    outputs = list(images)
-    for index in set(regions.image_index.tolist()):
-        if images[index].dtype != torch.uint8 or images[index].ndim != 3:
-            raise ValueError(
-                f"image {index} is {images[index].dtype} {list(images[index].shape)}: expected torch.uint8 [3, H, W]"
-            )
-        outputs[index] = images[index].clone()
+    with _one_thread():
+        outputs = list(images)
+        for index in set(regions.image_index.tolist()):
+            image = images[index]
+            if image.dtype != torch.uint8 or image.ndim != 3:
+                raise ValueError(f"image {index} is {image.dtype} {list(image.shape)}: expected torch.uint8 [3, H, W]")
+            outputs[index] = image.clone()
     people = _people(outputs, regions)
     with _full_precision(regions.masks.device):
         if isinstance(method, Fill | Separable):
@@ -87,8 +87,8 @@ def anonymize(images: Sequence[Tensor], regions: Regions, method: Method) -> lis
 def _one_thread() -> Iterator[None]:
     """Operations on the CPU in one thread.
 
-    People are small: on idle cores two threads save a third of the time, but where data-loader workers keep the
-    cores busy, every operation waits for its second thread, ten times as long as it takes.
+    People are small, so a second thread saves little. But where other processes keep the cores busy, data-loader
+    workers say, every operation waits for it: images were measured to take thirty times as long.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -12,6 +12,7 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torchmetrics import Metric
 
 from anonymization.conditions import parse_condition
 from anonymization.engine import Anonymizer
@@ -20,6 +21,7 @@ from configs import Config
 from datamodules.geometry import MIRRORED, Geometry
 from datamodules.record import Instance, Record, decode
 from errors import UserError
+from metrics.coco import CocoAP
 
 
 class Batch(NamedTuple):
@@ -94,6 +96,7 @@ class DetectionDataset(Dataset):
             "labels": _labels(record.instances),
             "iscrowd": torch.tensor([i.crowd for i in record.instances], dtype=torch.bool),
             "area": torch.tensor([i.area for i in record.instances], dtype=torch.float64),
+            "void": record.void,
         }
         if self.with_masks:
             target["masks"] = [i.mask for i in record.instances]
@@ -226,6 +229,10 @@ class DetectionDataModule(LightningDataModule):
             UserError: naming the file and object that is missing or wrong.
         """
         raise NotImplementedError
+
+    def metrics(self) -> list[Metric]:
+        """Make the average precisions that the dataset is evaluated by; here COCO's."""
+        return [CocoAP(self.iou_types, dict(enumerate(self.classes, start=1)))]
 
     def is_trainable(self, record: Record) -> bool:
         """Say whether an image has anything to learn from; others are left out of training, as is standard."""

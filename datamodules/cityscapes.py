@@ -10,21 +10,28 @@ import cv2
 import numpy as np
 from faster_coco_eval.core import mask as mask_api
 from PIL import Image, ImageDraw
+from torchmetrics import Metric
 
 from datamodules.base import DetectionDataModule
 from datamodules.files import read_json
-from datamodules.record import Instance, Record
+from datamodules.record import RLE, Instance, Record
 from errors import UserError
+from metrics.cityscapes import CityscapesAP
+from metrics.coco import CocoAP
 
-# The labels of cityscapesscripts/helpers/labels.py. Those with instances that the benchmark evaluates come first,
-# in the order of their ids. A label of negative id is never drawn.
+# The labels of cityscapesscripts/helpers/labels.py. First those with instances that the benchmark evaluates, in the
+# order of their ids; then the background; then what evaluation leaves out, which is neither right nor wrong.
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
-OTHER_LABELS = {
-    *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road"),
-    *("sidewalk", "parking", "rail track", "building", "wall", "fence", "guard rail", "bridge", "tunnel", "pole"),
-    *("polegroup", "traffic light", "traffic sign", "vegetation", "terrain", "sky", "caravan", "trailer"),
-}
-UNDRAWN = "license plate"
+BACKGROUND = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign"),
+    *("vegetation", "terrain", "sky"),
+)
+IGNORED = (
+    *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "parking"),
+    *("rail track", "guard rail", "bridge", "tunnel", "polegroup", "caravan", "trailer"),
+)
+WITH_INSTANCES = (*CLASSES, "caravan", "trailer")
+UNDRAWN = "license plate"  # its id is negative
 
 
 class CityscapesDataModule(DetectionDataModule):
@@ -32,6 +39,11 @@ class CityscapesDataModule(DetectionDataModule):
 
     classes = CLASSES
     iou_types: ClassVar[tuple[str, ...]] = ("bbox", "segm")
+
+    def metrics(self) -> list[Metric]:
+        """AP of boxes is COCO's, AP of masks the Cityscapes benchmark's own."""
+        classes = dict(enumerate(CLASSES, start=1))
+        return [CocoAP(("bbox",), classes), CityscapesAP(classes)]
 
     def read(self, split: str, region: str) -> list[Record]:
         """See the base class. Faces come from ``face_boxes_SPLIT.json`` in the root."""
@@ -71,10 +83,11 @@ def read_record(image: Path, faces: list[list[float]]) -> Record:
         size = int(annotation["imgHeight"]), int(annotation["imgWidth"])
         canvas = draw_objects(annotation["objects"], size)
         instances = list(_instances(annotation["objects"], canvas))
+        void = _void(annotation["objects"], canvas)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {error if isinstance(error, ValueError) else repr(error)}") from None
     people = [(i.id, i.mask) for i in instances if i.label == 1 + CLASSES.index("person") and not i.crowd]
-    return Record(image_id(image), image, size, instances, bodies=people, faces=list(enumerate(faces)))
+    return Record(image_id(image), image, size, instances, void, bodies=people, faces=list(enumerate(faces)))
 
 
 def draw_objects(objects: list[dict[str, Any]], size: tuple[int, int]) -> np.ndarray:
@@ -92,7 +105,7 @@ def draw_objects(objects: list[dict[str, Any]], size: tuple[int, int]) -> np.nda
         label = item["label"]
         if item.get("deleted") or label == UNDRAWN:
             continue
-        if label not in OTHER_LABELS and label.removesuffix("group") not in (*CLASSES, *OTHER_LABELS):
+        if _name(label) not in (*CLASSES, *BACKGROUND, *IGNORED):
             raise ValueError(f"object {place}: label '{label}' is none of Cityscapes'")
         polygon = [tuple(point) for point in item["polygon"]]
         if len(polygon) < 2:
@@ -103,7 +116,7 @@ def draw_objects(objects: list[dict[str, Any]], size: tuple[int, int]) -> np.nda
 
 def _instances(objects: list[dict[str, Any]], canvas: np.ndarray) -> Iterator[Instance]:
     for place, item in enumerate(objects):
-        name = item["label"].removesuffix("group")
+        name = _name(item["label"])
         if name not in CLASSES or item.get("deleted"):
             continue
         mask = np.asfortranarray(canvas == place + 1, dtype=np.uint8)
@@ -116,5 +129,22 @@ def _instances(objects: list[dict[str, Any]], canvas: np.ndarray) -> Iterator[In
             box=(x, y, x + width, y + height),
             mask=mask_api.encode(mask),
             area=float(cv2.countNonZero(mask)),
-            crowd=item["label"].endswith("group"),
+            crowd=item["label"] != name,
         )
+
+
+def _void(objects: list[dict[str, Any]], canvas: np.ndarray) -> RLE:
+    """Pixels whose value in instanceIds.png is that of a label which evaluation ignores.
+
+    A single caravan or trailer has an instance's value there, so it is background; a group of them is void.
+    """
+    ignored = [True]  # where nothing is drawn it is unlabeled
+    for item in objects:
+        name = _name(item["label"])
+        ignored.append(name in IGNORED and (name not in WITH_INSTANCES or item["label"] != name))
+    return mask_api.encode(np.asfortranarray(np.array(ignored)[canvas], dtype=np.uint8))
+
+
+def _name(label: str) -> str:
+    """The label of a group's members; polegroup is a label of its own."""
+    return label if label in IGNORED else label.removesuffix("group")

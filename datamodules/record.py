@@ -34,6 +34,7 @@ class Record:
     path: Path
     size: tuple[int, int]  # height, width of the annotations
     instances: list[Instance]
+    void: RLE | None = None  # pixels that evaluation ignores, where the dataset has such
     bodies: list[tuple[int, RLE]] = field(default_factory=list)  # (instance id, mask) of each person
     faces: list[tuple[int, list[float]]] = field(default_factory=list)  # (instance id, x0, y0, x1, y1)
 

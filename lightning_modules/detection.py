@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torch.nn import ModuleList
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torchmetrics import Metric
 
 from configs import Config, OptimizerConfig
 from datamodules.base import Batch
 from errors import UserError, nearest
 from lightning_modules.models import build_model
-from metrics.coco import CocoAP
 from metrics.rle import paste_masks_as_rle
 
 
@@ -24,17 +25,17 @@ class DetectionModule(LightningModule):
 
     Args:
         config: of the run; its ``model`` and ``optimizer`` say what is built.
-        classes: names of labels 1..K.
-        iou_types: what is evaluated: bbox, segm, keypoints.
+        num_classes: with the background.
+        metrics: average precisions, updated with the predictions and targets of validation.
+        main_metric: the one that the best checkpoint has most of, e.g. ``val/segm/AP``.
     """
 
-    def __init__(self, config: Config, classes: tuple[str, ...], iou_types: tuple[str, ...]) -> None:
+    def __init__(self, config: Config, num_classes: int, metrics: list[Metric], main_metric: str) -> None:
         super().__init__()
         self.config = config
-        self.model = build_model(config.model, num_classes=len(classes) + 1)
-        self.ap = CocoAP(iou_types, dict(enumerate(classes, start=1)))
-        # The harder task is the one the study asks about: masks or keypoints, not boxes.
-        self.main_metric = f"val/{iou_types[-1]}/AP"
+        self.model = build_model(config.model, num_classes)
+        self.metrics = ModuleList(metrics)
+        self.main_metric = main_metric
         self.evaluated_step = -1  # the optimizer step of the last validation
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -54,11 +55,14 @@ class DetectionModule(LightningModule):
             )
         size = len(batch.images)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=size)
+        parts = {f"train/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(parts, prog_bar=True, batch_size=size)
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Make an epoch's random numbers depend on seed, epoch and process alone, so that a restart repeats them."""
+        """Make an epoch's order and random numbers depend on seed, epoch and process alone: a restart repeats them."""
+        # Lightning's own call counts one epoch too many after a restart from the end of an epoch.
+        self.trainer.train_dataloader.sampler.set_epoch(self.current_epoch)
         torch.manual_seed(hash((self.config.seed, self.current_epoch, self.global_rank)))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
@@ -67,15 +71,18 @@ class DetectionModule(LightningModule):
         for prediction, target in zip(predictions, batch.targets, strict=True):
             if "masks" in prediction:
                 prediction["masks"] = paste_masks_as_rle(prediction["masks"], prediction["boxes"], target["size"])
-        self.ap.update(predictions, batch.targets)
+        for metric in self.metrics:
+            metric.update(predictions, batch.targets)
         return predictions
 
     def on_validation_epoch_end(self) -> None:
         """Compute and log AP."""
-        values = {f"val/{name}": value for name, value in self.ap.compute().items()}
+        values = {}
+        for metric in self.metrics:
+            values |= {f"val/{name}": value for name, value in metric.compute().items()}
+            metric.reset()
         main = values[self.main_metric], values[self.main_metric + "50"]
         self.print(f"step {self.global_step}  {self.main_metric} {main[0]:.1f}, AP50 {main[1]:.1f}", flush=True)
-        self.ap.reset()
         self.evaluated_step = self.global_step
         # Every process computes the same values; a class without ground truth has none.
         self.log(self.main_metric, values.pop(self.main_metric), prog_bar=True)

@@ -103,6 +103,9 @@ def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, tmp_pa
     assert "resuming from" in resumed.stdout
     results = json.loads((half / run.name / "results.json").read_text())
     assert results["metrics"] == expected["metrics"]
+    weights = [torch.load(r / run.name / "checkpoints/last.ckpt")["state_dict"] for r in (run.parent, tmp_path, half)]
+    for other in weights[1:]:
+        assert all(torch.equal(weights[0][key], other[key]) for key in weights[0])
     assert results["anonymized_regions"] == expected["anonymized_regions"]
 
 

@@ -4,8 +4,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.functional import gaussian_blur
 
-from anonymization import Anonymizer, Condition, Regions, body_regions, face_regions, parse_condition
-from anonymization.engine import anonymize
+from anonymization.conditions import Condition, parse_condition
+from anonymization.engine import Anonymizer, anonymize
+from anonymization.regions import Regions, body_regions, face_regions
 from tests.anonymization import reference
 from tests.anonymization.scenes import Scene, draw
 
@@ -121,12 +122,13 @@ def test_original_changes_nothing():
 def test_settings_of_the_caller_do_not_apply(method):
     scene = SCENE
     plain = anonymized(scene, "face", method)
-    precision = torch.get_float32_matmul_precision()
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(anonymized(scene, "face", method), plain)
         assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.get_num_threads() == threads
     finally:
         torch.set_float32_matmul_precision(precision)
 

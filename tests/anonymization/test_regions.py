@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymization import Regions, body_regions, face_regions, person_seed
+from anonymization.regions import Regions, body_regions, face_regions, person_seed
 from anonymization.resampling import nearest_indices
 from tests.anonymization import reference
 from tests.anonymization.scenes import draw

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from configs import load_config
-from datamodules.cityscapes import CLASSES, OTHER_LABELS, UNDRAWN, draw_objects, read_record
+from datamodules.cityscapes import BACKGROUND, CLASSES, IGNORED, UNDRAWN, WITH_INSTANCES, draw_objects, read_record
 from datamodules.layouts import LAYOUTS
 from datamodules.record import decode
 from errors import UserError
@@ -21,7 +21,20 @@ SIZE = (48, 64)
 POINTS = st.tuples(st.integers(-5, 70), st.integers(-5, 55)).map(list)
 OBJECT = st.fixed_dictionaries(
     {
-        "label": st.sampled_from([*CLASSES, "persongroup", "cargroup", "ridergroup", "road", "sky", "license plate"]),
+        "label": st.sampled_from(
+            [
+                *CLASSES,
+                "persongroup",
+                "cargroup",
+                "ridergroup",
+                "caravan",
+                "caravangroup",
+                "polegroup",
+                "static",
+                "road",
+                "license plate",
+            ]
+        ),
         "polygon": st.lists(POINTS, min_size=2, max_size=8),
     },
     optional={"deleted": st.sampled_from([0, 1])},
@@ -40,7 +53,9 @@ def write(root, objects, size=SIZE, stem="town_000000_000019"):
 
 
 def test_labels_are_cityscapes():
-    assert {label.name for label in labels} == {*CLASSES, *OTHER_LABELS, UNDRAWN}
+    assert {label.name for label in labels} == {*CLASSES, *BACKGROUND, *IGNORED, UNDRAWN}
+    assert {label.name for label in labels if label.ignoreInEval} == {*IGNORED, UNDRAWN}
+    assert {label.name for label in labels if label.hasInstances} == {*WITH_INSTANCES}
     ids = [name2label[name].id for name in CLASSES]
     assert ids == sorted(ids)
     assert {label.name for label in labels if label.hasInstances and not label.ignoreInEval} == set(CLASSES)
@@ -66,6 +81,8 @@ def test_masks_are_those_of_instance_ids(tmp_path_factory, objects):
         drawn[mask] = value
     evaluated = np.isin(expected // 1000, [name2label[name].id for name in CLASSES])
     np.testing.assert_array_equal(drawn, np.where(evaluated, expected, 0))
+    void = np.isin(expected, [label.id for label in labels if label.ignoreInEval])
+    np.testing.assert_array_equal(decode([record.void], SIZE)[0] > 0, void)
     for crowd in record.instances:
         if crowd.crowd:
             assert set(expected[decode([crowd.mask], SIZE)[0] > 0]) == {name2label[CLASSES[crowd.label - 1]].id}
