@@ -82,7 +82,7 @@ def read_cells(path: Path) -> list[Cell]:
         command, program, method = sweep["command"], sweep["program"], sweep["method"]
     except FileNotFoundError:
         raise UserError(f"sweep file {path} does not exist") from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a sweep file with parameters, method, program and command: {error!r}") from None
     if method != "grid":
         raise UserError(f"{path}: method: '{method}' cannot be run here; use grid")

@@ -149,7 +149,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.anonymization"])
+    context.set_forkserver_preload(["anonymization.engine", "tests.anonymization.reference"])
     table = Table("image, people", "condition", "", box=None)
     for column in ("images/s", "ms", "in regions", "ratio", "MB"):
         table.add_column(column, justify="right")

@@ -35,20 +35,34 @@ def test_area_matrix_resizes_as_opencv_does():
         np.testing.assert_allclose(matrix @ image @ matrix.T, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("offset", [-30, 0, 45])
-def test_part_of_a_chain_of_maps_is_that_part_of_the_whole(offset):
-    """Of a source of 100 pixels that is zero outside, cut at an offset, enlarged and reduced again."""
-    source = torch.randint(256, (3, 100, 100), generator=torch.Generator().manual_seed(0)).float()
-    padded = F.pad(source, (40, 40, 40, 40))[:, 40 + offset :, 40 + offset :][:, :80, :80]
-    enter = resize_matrix(80, 128, Interpolation.BICUBIC)
-    leave = resize_matrix(128, 80, Interpolation.BICUBIC)
+@pytest.mark.parametrize(
+    ("box", "crop", "offset", "wanted"),
+    [
+        (80, 128, 0, slice(35, 50)),
+        (80, 128, -30, slice(35, 50)),
+        (80, 128, 45, slice(36, 37)),
+        (700, 288, -350, slice(0, 700)),
+        (700, 288, -20, slice(100, 400)),
+    ],
+)
+def test_part_of_a_chain_of_maps_is_that_part_of_the_whole(box, crop, offset, wanted):
+    """Boxes cut from 200 × 200 pixels that are zero outside, resized to a crop and back."""
+    source = torch.randint(256, (3, 200, 200), generator=torch.Generator().manual_seed(0)).float()
+    padded = F.pad(source, [1000] * 4)[:, 1000 + offset :, 1000 + offset :][:, :box, :box]
+    enter, leave = (resize_matrix(*lengths, Interpolation.BICUBIC) for lengths in ((box, crop), (crop, box)))
     whole = (enter @ padded @ enter.T).round().clamp(0, 255)
     whole = (leave @ whole @ leave.T).round().clamp(0, 255)
 
+    columns = slice(wanted.start + 1, wanted.stop) if wanted.stop - wanted.start > 1 else wanted
     bands = [Band(matrix, torch.device("cpu")) for matrix in (enter, leave)]
-    rows, columns = slice(35, 50), slice(36, 37)
-    plans = [plan(bands, part, offset, 100) for part in (rows, columns)]
-    assert (apply(source, *plans) - whole[:, rows, columns]).abs().max() <= 1
-    for (matrices, needed), part in zip(plans, (rows, columns), strict=True):
-        assert needed.stop - needed.start < part.stop - part.start + 12
-        assert [m.shape[1] for m in matrices] == [needed.stop - needed.start, matrices[0].shape[0]]
+    plans = [plan(bands, part, offset, 200) for part in (wanted, columns)]
+    assert (apply(source, *plans) - whole[:, wanted, columns]).abs().max() <= 1
+    for needed, _ in plans:
+        assert 0 <= needed.start < needed.stop <= 200
+        assert needed.stop - needed.start < wanted.stop - wanted.start + 24
+
+
+def test_blocks_leave_out_most_of_the_zeros():
+    matrix = resize_matrix(288, 700, Interpolation.BICUBIC)
+    (part,) = plan([Band(matrix, torch.device("cpu"))], slice(0, 700), 0, 288).parts
+    assert matrix.count_nonzero() < sum(block.numel() for block, _ in part.blocks) < matrix.numel() / 6
