@@ -137,9 +137,10 @@ def table(cells: list[Cell]) -> "Table":
     """Show where each cell is."""
     from rich.table import Table
 
-    shown = Table()
-    for heading in (*cells[0].parameters, "state", "time", "last said"):
+    shown = Table(expand=True)
+    for heading in (*cells[0].parameters, "state", "time"):
         shown.add_column(heading, no_wrap=True)
+    shown.add_column("last said", no_wrap=True, ratio=1)  # the one that gives way on a narrow terminal
     for cell in cells:
         clock = time.strftime("%M:%S", time.gmtime(cell.seconds)) if cell.process else ""
         shown.add_row(*map(str, cell.parameters.values()), cell.state, clock, cell.last_line)

@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
 
 # Rows of a block. Smaller ones leave out more zeros and take more calls.
-_BLOCK = 64
+_BLOCK = 96
 
 
 def plan(bands: Sequence[Band], wanted: slice, offset: int, length: int) -> Plan:
