@@ -1,7 +1,8 @@
 """The anonymization conditions of the study: which region of a person is replaced, and by which method."""
 
-import difflib
 from dataclasses import dataclass
+
+from errors import UserError, nearest
 
 CONDITIONS = (
     "original",
@@ -34,11 +35,10 @@ def parse_condition(name: str) -> Condition:
     """Read a condition name such as ``"body/blur"``, one of ``CONDITIONS``.
 
     Raises:
-        ValueError: The name is not in ``CONDITIONS``.
+        UserError: The name is not in ``CONDITIONS``.
     """
     if name not in CONDITIONS:
-        nearest = difflib.get_close_matches(name, CONDITIONS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown condition {name!r}: did you mean {nearest!r}? One of {', '.join(CONDITIONS)}")
+        raise UserError(f"condition: unknown '{name}'{nearest(name, CONDITIONS)}")
     if name == "original":
         return Condition("none", "original")
     return Condition(*name.split("/"))

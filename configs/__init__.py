@@ -160,10 +160,7 @@ def _merge(config: DictConfig, content: DictConfig, source: str) -> None:
 def _check(config: DictConfig, path: Path) -> None:
     for key in sorted(OmegaConf.missing_keys(config)):
         raise UserError(f"{path}: {key} has no value; set it in the file or as {key}=VALUE")
-    try:
-        parse_condition(config.condition)
-    except ValueError as error:
-        raise UserError(f"condition: {error}") from None
+    parse_condition(config.condition)
     for key, value in config.trainer.items():
         _check_trainer_argument(str(key), value)
 
