@@ -126,6 +126,7 @@ def run(cells: list[Cell], jobs: int) -> None:
                         started[place] = time.monotonic()
                 live.update(table(cells))
                 time.sleep(0.5)
+            live.update(table(cells))
         finally:
             for cell in cells:
                 if cell.state == "running":
