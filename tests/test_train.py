@@ -71,9 +71,9 @@ def test_done_is_not_repeated_and_other_settings_are_refused(done, streetscenes)
     before = (run / "results.json").read_bytes()
     again = quickstart(root, output, "condition=body/blur", "seed=1")
     assert again.returncode == 0 and "already done" in again.stdout
-    other = quickstart(root, output, "condition=body/blur", "seed=1", "optimizer.lr=0.5")
+    other = quickstart(root, output, "condition=body/blur", "seed=1", "optimizer.gamma=0.5")
     assert other.returncode == 2
-    assert "holds a run with optimizer.lr=0.001, this one has 0.5" in other.stderr
+    assert "holds a run with optimizer.gamma=0.1, this one has 0.5" in other.stderr
     assert len(other.stderr.strip().splitlines()) == 1
     assert (run / "results.json").read_bytes() == before
 
