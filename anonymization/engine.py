@@ -25,6 +25,7 @@ from anonymization.methods import METHODS
 from anonymization.methods.base import CropMethod, Fill, Method, Separable
 from anonymization.regions import Regions
 from anonymization.resampling import Interpolation, resize_matrix, resize_rows
+from threads import one_thread
 
 
 class Anonymizer:
@@ -64,7 +65,7 @@ class Anonymizer:
 @torch.no_grad()
 def anonymize(images: Sequence[Tensor], regions: Regions, method: Method) -> list[Tensor]:
     """What ``Anonymizer`` does, for any method."""
-    with _one_thread():
+    with one_thread():
         outputs = list(images)
         for index in set(regions.image_index.tolist()):
             image = images[index]
@@ -74,28 +75,13 @@ def anonymize(images: Sequence[Tensor], regions: Regions, method: Method) -> lis
     people = _people(outputs, regions)
     with _full_precision(regions.masks.device):
         if isinstance(method, Fill | Separable):
-            with _one_thread():
+            with one_thread():
                 for person in people:
                     _paste(person, method.value if isinstance(method, Fill) else _separable(person, method))
         else:
             for wave in _waves(regions):
                 _replace([people[i] for i in wave], method)
     return outputs
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Operations on the CPU in one thread.
-
-    People are small, so a second thread saves little. But where other processes keep the cores busy, data-loader
-    workers say, every operation waits for it: images were measured to take thirty times as long.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -3,15 +3,14 @@
 An RLE is `{"size": [height, width], "counts": bytes}`, as pycocotools and faster-coco-eval read and write it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from faster_coco_eval.core import mask as mask_api
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
+
+from threads import one_thread
 
 
 def encode(bitmaps: np.ndarray) -> list[dict]:
@@ -38,19 +37,8 @@ def paste_masks_as_rle(mask_probs: Tensor, boxes: Tensor, size: tuple[int, int],
     mask_probs = mask_probs.detach().cpu().reshape(-1, 1, *mask_probs.shape[-2:])
     mask_probs, scale = expand_masks(mask_probs, padding=1)
     boxes = expand_boxes(boxes.detach().cpu(), scale).to(torch.int64).tolist()
-    with _single_threaded():
+    with one_thread():
         return [_paste_mask_as_rle(mask, box, size, threshold) for mask, box in zip(mask_probs, boxes, strict=True)]
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Keeps torch to one thread: more are no faster on a box, and 10 times slower beside busy workers."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _paste_mask_as_rle(mask: Tensor, box: list[int], size: tuple[int, int], threshold: float) -> dict:

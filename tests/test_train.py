@@ -12,6 +12,7 @@ import torch
 
 from configs import load_config
 from errors import UserError
+from train import _wandb_logger
 from train import train as run
 
 ROOT = Path(__file__).parent.parent
@@ -135,6 +136,18 @@ def test_a_mistake_is_named_before_training(streetscenes, tmp_path, override, me
     config = load_config("configs/quickstart.yaml", [*FAST, *base, "wandb.mode=disabled", override])
     with pytest.raises(UserError, match=message):
         run(config)
+
+
+def test_wandb_runs_can_be_grouped(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    config = load_config("configs/quickstart.yaml", ["condition=body/blur", "seed=2", "wandb.mode=offline"])
+    (logger,) = _wandb_logger(config, tmp_path / "run")
+    init = logger._wandb_init
+    assert (init["group"], init["name"], init["mode"]) == ("streetscenes/body/blur", "run", "offline")
+    assert set(init["tags"]) == {"streetscenes", "body", "blur", "seed2"}
+    cell = {"dataset": "streetscenes", "region": "body", "method": "blur", "condition": "body/blur", "seed": 2}
+    assert init["config"] | cell == init["config"]
 
 
 def test_keypoints_run(streetscenes, tmp_path):
