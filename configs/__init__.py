@@ -42,7 +42,18 @@ class DataConfig:
     # albumentations transforms by name, applied to training images before anonymization: geometry only
     geometry: list[dict[str, Any]] = field(default_factory=list)
     skip_bad_images: bool = False  # list and skip missing or corrupt images instead of stopping
+    ignore_classes: list[str] = field(default_factory=list)  # background in training, outputs and evaluation alike
+    index_dir: str = "outputs/index"  # where what was read off the annotations is kept, for quick starts
     streetscenes: StreetScenesConfig | None = None
+
+
+@dataclass
+class FacesConfig:
+    """Where the faces of ``face/`` conditions come from (see annotate.py)."""
+
+    file: str | None = None  # face boxes in the authors' layout; null: the layout's own file name in data.root
+    detector: str = "centerface"  # centerface, torchscript:PATH, coco-keypoints, or a file of boxes to match anew
+    score: float = 0.3  # least score of a detection (Hukkelås & Lindseth 2023; Cityscapes 0.2)
 
 
 @dataclass
@@ -90,6 +101,7 @@ class Config:
     seed: int = 0
     output_dir: str = "outputs"
     data: DataConfig = field(default_factory=DataConfig)
+    faces: FacesConfig = field(default_factory=FacesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: dict[str, Any] = field(default_factory=dict)  # arguments of Lightning's Trainer
