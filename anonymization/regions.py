@@ -207,8 +207,8 @@ def _paste(mask: np.ndarray, box: Box, size: tuple[int, int]) -> tuple[Box, np.n
     x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
     rows = nearest_indices(mask.shape[0], box[3] - box[1])
     columns = nearest_indices(mask.shape[1], box[2] - box[0])
-    top, bottom = np.clip(box[1] + np.searchsorted(rows, (y, y + h)), 0, size[0]).tolist()
-    left, right = np.clip(box[0] + np.searchsorted(columns, (x, x + w)), 0, size[1]).tolist()
+    top, bottom = (min(max(box[1] + int(i), 0), size[0]) for i in np.searchsorted(rows, (y, y + h)))
+    left, right = (min(max(box[0] + int(i), 0), size[1]) for i in np.searchsorted(columns, (x, x + w)))
     rows, columns = rows[top - box[1] : bottom - box[1]], columns[left - box[0] : right - box[0]]
     return (left, top, right, bottom), mask[:, columns][rows].view(np.uint8)
 

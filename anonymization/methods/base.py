@@ -19,20 +19,22 @@ class Fill:
 
 @dataclass(frozen=True)
 class Separable:
-    """A linear map of the crop, the same for rows and columns: matrix(h) @ crop @ matrix(w).T.
+    """A linear map of the crop, the same for rows and columns, given in two ways.
 
     Attributes:
-        matrix: Gives the map of a crop axis of n pixels, float32 [n, n]: rows are non-negative and sum to 1.
+        matrix: The map of a crop axis of n pixels, float64 [n, n]: rows are non-negative and sum to 1.
+        crop: What matrix(h) @ crop @ matrix(w).T is in fewer operations: uint8 [3, h, w] to the same.
     """
 
     matrix: Callable[[int], Tensor]
+    crop: Callable[[Tensor], Tensor]
 
 
 CropMethod = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Anything else, a function of the crops of P people at once.
 
-Takes crops (float32 [P, 3, h, w], whole grey levels 0 to 255), masks (bool [P, 1, h, w], True where the result
-is pasted) and seeds (int64 [P], on the CPU). Returns float [P, 3, h, w] in grey levels.
+Takes crops (uint8 [P, 3, h, w]), masks (bool [P, 1, h, w], True where the result is pasted) and seeds (int64 [P], on
+the CPU). Returns uint8 [P, 3, h, w].
 """
 
 Method = Fill | Separable | CropMethod

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import InterpolationMode, gaussian_blur, resize
 
-# Methods take and return crops, float [3, h, w] in grey levels.
+LARGEST = 112  # px: "small" in `cut_face`
+
+# Methods take crops, float [3, h, w] in grey levels, and return crops, float or as bytes.
 
 
 def blur(crop):
@@ -37,8 +39,8 @@ def anonymize_bodies(image, masks, method):
     return image
 
 
-def anonymize_faces(image, boxes, method):
-    """Replace faces given as boxes (float [N, 4]) in an image (uint8 [3, H, W])."""
+def anonymize_faces(image, boxes, method, as_bytes=False):
+    """Replace faces given as boxes (float [N, 4]) in an image (uint8 [3, H, W]); for as_bytes see cut_face."""
     image, size = image.clone(), image.shape[1:]
     boxes = torch.as_tensor(boxes).view(-1, 4).round().long()
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -49,14 +51,18 @@ def anonymize_faces(image, boxes, method):
         covered[max(y0, 0) : y1, max(x0, 0) : x1] = True
         mask = torch.zeros(128, 128, dtype=torch.bool)
         cover(mask, covered, box)
-        replace(image, box, cut_face(image, box), mask, method)
+        replace(image, box, cut_face(image, box, as_bytes), mask, method)
     return image
 
 
 def replace(image, box, crop, mask, method):
     """Paste the method's result for a crop where its mask, resized to the box, is True."""
     x0, y0, x1, y1 = box
-    result = resize(method(crop.float()), [y1 - y0, x1 - x0], InterpolationMode.BICUBIC, antialias=True)
+    result = method(crop.float())
+    if result.dtype == torch.uint8:
+        result = resize_bytes(result, [y1 - y0, x1 - x0]).float()
+    else:
+        result = resize(result, [y1 - y0, x1 - x0], InterpolationMode.BICUBIC, antialias=True)
     mask = resize(mask[None].float(), [y1 - y0, x1 - x0], InterpolationMode.NEAREST)[0] > 0.5
     of_image, of_box = visible(image, box)
     mask, result = mask[of_box], result[:, *of_box]
@@ -82,23 +88,32 @@ def cut(image, box):
     return crop
 
 
-def to_uint8(crop):
-    return crop.round().clamp(0, 255).byte()
+def resize_bytes(crop, size):
+    """Bicubic, by torch's own kernel for bytes, which rounds after each axis."""
+    crop = crop.byte()[None].contiguous(memory_format=torch.channels_last)
+    return F.interpolate(crop, size, mode="bicubic", antialias=True)[0]
 
 
 def cut_body(image, box):
     rows, columns = visible(image, box)[0]
     crop = cut(image, box).float()
     if rows.stop - rows.start < 288 and columns.stop - columns.start < 160:
-        return to_uint8(resize(crop, [288, 160], InterpolationMode.NEAREST))
-    return to_uint8(resize(crop, [288, 160], InterpolationMode.BICUBIC, antialias=True))
+        return resize(crop, [288, 160], InterpolationMode.NEAREST)
+    return resize_bytes(crop, [288, 160])
 
 
-def cut_face(image, box):
+def cut_face(image, box, as_bytes=False):
+    """The crop of a face: as bytes, or as it comes from the bicubic kernel if its box is small.
+
+    Between black and white the kernel overshoots. As bytes the crop loses that, which the authors' code does and
+    nothing asks for; without them enlarging, blurring and resizing back are one linear map.
+    """
     rows, columns = visible(image, box)[0]
     crop = cut(image, box)
     if (rows.stop - rows.start) * (columns.stop - columns.start) < 128 * 128:
-        return to_uint8(resize(crop.float(), [128, 128], InterpolationMode.BICUBIC, antialias=True))
+        if as_bytes or crop.shape[1] > LARGEST:
+            return resize_bytes(crop, [128, 128])
+        return resize(crop.float(), [128, 128], InterpolationMode.BICUBIC, antialias=True)
     crop = cv2.resize(crop.permute(1, 2, 0).numpy(), (128, 128), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(crop).permute(2, 0, 1)
 

@@ -1,11 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.functional import gaussian_blur
 
+from anonymization import composite
 from anonymization.conditions import Condition, parse_condition
 from anonymization.engine import Anonymizer, anonymize
+from anonymization.methods.blur import blur_matrix
+from anonymization.methods.pixelate import mosaic_matrix
 from anonymization.regions import Regions, body_regions, face_regions
 from tests.anonymization import reference
 from tests.anonymization.scenes import Scene, draw
@@ -23,10 +28,10 @@ def regions_of(scene, region):
     return face_regions(scene.faces, scene.size, range(len(scene.faces)))
 
 
-def expected(scene, region, method):
+def expected(scene, region, method, as_bytes=False):
     if region == "body":
         return reference.anonymize_bodies(scene.image, torch.from_numpy(scene.masks), method)
-    return reference.anonymize_faces(scene.image, scene.faces, method)
+    return reference.anonymize_faces(scene.image, scene.faces, method, as_bytes)
 
 
 def replaced(scene, region):
@@ -52,16 +57,18 @@ def differences(scenes, region, method):
     )
 
 
+def check(difference, method):
+    """Bytes are rounded at other places than in the reference: a level more or less, rarely one on top of another."""
+    assert difference.max() <= (0 if method == "mask_out" else 2)
+    assert (difference > 1).float().mean() < 1e-4
+
+
 @each_method
 @each_region
 def test_result_is_that_of_one_person_after_the_other(region, method):
     difference = differences(map(draw, range(35)), region, method)
     assert difference.numel() > 100_000
-    if method == "mask_out":
-        assert difference.max() == 0
-    else:
-        assert difference.max() <= 1
-        assert (difference > 0).float().mean() < 0.005
+    check(difference, method)
 
 
 @pytest.mark.slow
@@ -70,7 +77,7 @@ def test_result_is_that_of_one_person_after_the_other(region, method):
 def test_result_is_that_of_one_person_after_the_other_in_many_scenes(region, method):
     difference = differences((draw(seed, largest=700) for seed in range(1000, 1200)), region, method)
     print(f"{region}/{method}: {(difference > 0).sum()} of {difference.numel()} values differ by {difference.max()}")
-    assert difference.max() <= (method != "mask_out")
+    check(difference, method)
 
 
 @each_method
@@ -125,12 +132,74 @@ def test_settings_of_the_caller_do_not_apply(method):
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("medium")
     try:
-        with torch.autocast("cpu", torch.bfloat16):
+        for cache in (composite._table, blur_matrix, mosaic_matrix):
+            cache.cache_clear()
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
             assert torch.equal(anonymized(scene, "face", method), plain)
         assert torch.get_float32_matmul_precision() == "medium"
         assert torch.get_num_threads() == threads
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+@each_method
+@each_region
+def test_threads_change_nothing(region, method):
+    scene = draw(1003, largest=900)
+    results = []
+    threads = torch.get_num_threads()
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        results.append(anonymized(scene, region, method))
+    torch.set_num_threads(threads)
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("height", [40, 90, 200, 600])
+@each_region
+def test_blur_leaves_little_of_stripes(region, height):
+    """A kernel whose weights fall from k leaves of f cycles per crop pixel at most k / sin(πf)."""
+    size, side = (700, 700), height // 2
+    mask = np.zeros(size, bool)
+    mask[40 : 40 + height, 200 : 200 + side] = True
+    scene = Scene(torch.zeros(3, *size, dtype=torch.uint8), mask[None], np.array([[200.0, 40, 200 + side, 40 + side]]))
+    regions = regions_of(scene, region)
+    x0, _, x1, _ = regions.crop_boxes[0].tolist()
+    crop = regions.masks.shape[2]
+    for period in (3, 6, 12, 24, 48):  # crop pixels
+        in_image = period * (x1 - x0) / crop
+        if in_image < 2.5:
+            continue  # finer than pixels
+        stripes = (127.5 + 100 * np.cos(2 * np.pi * np.arange(size[1]) / in_image)).round().astype(np.uint8)
+        striped = scene._replace(image=torch.from_numpy(np.broadcast_to(stripes, (3, *size)).copy()))
+        result = anonymized(striped, region, "blur")[:, replaced(scene, region)].double()
+        bound = min(1, blur_matrix(crop).max().item() / np.sin(np.pi / period))
+        assert (result - 127.5).abs().max() <= 100 * bound + 1.5
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 4]))
+@settings(max_examples=25, deadline=None)
+def test_pixelate_leaves_nothing_but_the_means_of_its_blocks(seed, scale):
+    """Pixels may change places within a block of the mosaic, and the result stays as it is."""
+    rng = np.random.default_rng(seed)
+    (h, w), blocks = (288 // scale, 160 // scale), 8
+    image = rng.integers(0, 256, (3, blocks, h // blocks, blocks, w // blocks), dtype=np.uint8).swapaxes(2, 3)
+    shuffled = rng.permuted(image.reshape(3, blocks, blocks, -1), axis=3).reshape(image.shape)
+    regions = Regions(
+        "body",
+        image_index=torch.tensor([0]),
+        seeds=torch.tensor([0]),
+        crop_boxes=torch.tensor([[0, 0, w, h]]),
+        paste_boxes=torch.tensor([[0, 0, w, h]]),
+        masks=torch.ones(1, 288, 160, dtype=torch.bool),
+        paste_masks=torch.ones(h * w, dtype=torch.uint8),
+    )
+    results = []
+    for content in (image, shuffled):
+        content = torch.from_numpy(content.swapaxes(2, 3).reshape(3, h, w).copy())
+        results.append(Anonymizer(Condition("body", "pixelate"))([content], regions)[0].int())
+    assert not np.array_equal(image, shuffled)
+    assert (results[0] - results[1]).abs().max() <= 1
 
 
 def test_works_inside_a_compiled_function():
@@ -144,11 +213,11 @@ def test_works_inside_a_compiled_function():
     assert torch.compile(training_step, backend="eager")(scene.image) == training_step(scene.image)
 
 
-# Functions of the crop that the engine knows nothing about. The second moves the surroundings
+# Functions of the crop, as bytes, that the engine knows nothing about. The second moves the surroundings
 # of a person into its mask, so that it shows whether a person was cut too early or too late.
 CROP_METHODS = {
-    "blur": lambda crops: gaussian_blur(crops, 21, 7.0),
-    "roll": lambda crops: 255 - crops.roll(-45, dims=-1),
+    "blur": lambda crops: gaussian_blur(crops.byte(), 21, 7.0),
+    "roll": lambda crops: 255 - crops.byte().roll(-45, dims=-1),
 }
 
 
@@ -160,7 +229,7 @@ def test_any_function_of_the_crop_is_a_method(region, name):
     regions = Regions.cat([regions_of(scene, region) for scene in scenes])
     results = anonymize([scene.image for scene in scenes], regions, lambda crops, masks, seeds: method(crops))
     for scene, result in zip(scenes, results, strict=True):
-        assert (result.int() - expected(scene, region, method).int()).abs().max() <= 1
+        assert (result.int() - expected(scene, region, method, as_bytes=True).int()).abs().max() <= 1
 
 
 def test_a_person_is_not_pasted_before_an_earlier_one_that_shows_it_is_cut():
@@ -169,7 +238,7 @@ def test_a_person_is_not_pasted_before_an_earlier_one_that_shows_it_is_cut():
     faces = np.array([[70, 25, 80, 35], [64, 20, 94, 50], [100, 0, 164, 64]], float)
     method = CROP_METHODS["roll"]
     result = anonymize([image], face_regions(faces, (64, 200), range(3)), lambda crops, masks, seeds: method(crops))[0]
-    assert (result.int() - reference.anonymize_faces(image, faces, method).int()).abs().max() <= 1
+    assert (result.int() - reference.anonymize_faces(image, faces, method, as_bytes=True).int()).abs().max() <= 1
 
 
 @each_region
@@ -180,7 +249,7 @@ def test_a_method_gets_every_person_once_with_its_mask_and_seed(region):
 
     def method(crops, masks, seeds):
         assert crops.shape[:2] == (len(seeds), 3) and crops.shape[2:] == masks.shape[2:]
-        assert torch.equal(crops, crops.round().clamp(0, 255))
+        assert crops.dtype == torch.uint8
         calls.append((masks[:, 0], seeds))
         return crops
 
@@ -212,7 +281,7 @@ def test_nearer_people_come_on_top():
 
     def method(crops, masks, seeds):
         order.extend(seeds.tolist())
-        return crops + seeds.view(-1, 1, 1, 1) + 1
+        return crops + seeds.byte().view(-1, 1, 1, 1) + 1
 
     result = anonymize([image], face_regions(boxes, (64, 64), [0, 1, 2]), method)[0]
     assert order == [1, 0, 2]
@@ -242,8 +311,11 @@ class CountElements(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and not (function.is_view or function is torch.ops.aten.clone.default):
-            self.count += result.numel()
+        copies = function.is_view or function is torch.ops.aten.cat.default
+        if isinstance(result, torch.Tensor) and not copies:
+            # What is written in place is as much as what is read for it.
+            read = args[1:] if function._schema.is_mutable else [result]
+            self.count += max((t.numel() for t in read if isinstance(t, torch.Tensor)), default=0)
         return result
 
 

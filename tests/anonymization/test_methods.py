@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from anonymization.methods.blur import KERNEL_SIZE, SIGMA, blur_matrix
-from anonymization.methods.pixelate import BLOCKS, mosaic_matrix
+from anonymization.methods.blur import KERNEL_SIZE, SIGMA, blur, blur_matrix
+from anonymization.methods.pixelate import BLOCKS, mosaic_matrix, pixelate
 from tests.anonymization import reference
 
 CROPS = ((288, 160), (128, 128))
@@ -23,6 +23,13 @@ def mapped(matrix, image):
 @pytest.mark.parametrize(("matrix", "method"), [(blur_matrix, reference.blur), (mosaic_matrix, reference.pixelate)])
 def test_matrix_is_the_method(size, matrix, method):
     torch.testing.assert_close(mapped(matrix, crop(size)), method(crop(size)), atol=1e-3, rtol=0)
+
+
+@each_crop
+@pytest.mark.parametrize(("method", "matrix"), [(blur, blur_matrix), (pixelate, mosaic_matrix)])
+def test_crop_is_mapped_by_the_matrix_of_its_axes(size, method, matrix):
+    difference = method(crop(size).byte()).double() - mapped(matrix, crop(size))
+    assert difference.abs().max() <= 0.5 + 1e-3
 
 
 def spectrum(image):
