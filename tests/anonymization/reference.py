@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import InterpolationMode, gaussian_blur, resize
 
-LARGEST = 112  # px: "small" in `cut_face`
+# Boxes up to this side, in pixels, are not rounded to bytes on the way; larger ones after every step.
+LARGEST = 112
 
 # Methods take crops, float [3, h, w] in grey levels, and return crops, float or as bytes.
 
@@ -59,6 +60,8 @@ def replace(image, box, crop, mask, method):
     """Paste the method's result for a crop where its mask, resized to the box, is True."""
     x0, y0, x1, y1 = box
     result = method(crop.float())
+    if max(y1 - y0, x1 - x0) > LARGEST:
+        result = result.round().byte()
     if result.dtype == torch.uint8:
         result = resize_bytes(result, [y1 - y0, x1 - x0]).float()
     else:
