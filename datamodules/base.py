@@ -1,7 +1,7 @@
 """What all datasets share: samples, batches, loaders, and anonymization of the batch on the device."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,11 +16,13 @@ from torchmetrics import Metric
 
 from anonymization.conditions import parse_condition
 from anonymization.engine import Anonymizer
-from anonymization.regions import Regions, body_regions, face_regions, person_seed
+from anonymization.regions import Regions, person_seed
 from configs import Config
 from datamodules.geometry import MIRRORED, Geometry
-from datamodules.record import Instance, Record, decode
-from errors import UserError
+from datamodules.index import Plan, RecordIndex, read_index
+from datamodules.record import Instance, Record, decode, relabelled
+from datamodules.regions import face_boxes, make_regions
+from errors import UserError, nearest
 from metrics.coco import CocoAP
 
 
@@ -109,7 +111,7 @@ class DetectionDataset(Dataset):
     ) -> tuple[Tensor, dict[str, Any], Regions | None]:
         instances = [i for i in record.instances if not i.crowd]
         bodies = record.bodies if self.region == "body" else []
-        faces = record.faces if self.region == "face" else []
+        faces = face_boxes(record) if self.region == "face" else np.zeros((0, 4), np.float32)
         # A body that is also a training instance shares its decoded mask.
         rows = {i.id: row for row, i in enumerate(instances)} if self.with_masks else {}
         rles = [i.mask for i in instances] if self.with_masks else []
@@ -117,7 +119,7 @@ class DetectionDataset(Dataset):
             if id_ not in rows:
                 rows[id_] = len(rles)
                 rles.append(rle)
-        boxes = np.concatenate([_boxes(instances), np.array([b for _, b in faces], np.float32).reshape(-1, 4)])
+        boxes = np.concatenate([_boxes(instances), faces])
         keypoints = _keypoints(instances if self.with_keypoints else [])
 
         corners = boxes[:, [[0, 1], [2, 1], [0, 3], [2, 3]]]
@@ -142,15 +144,9 @@ class DetectionDataset(Dataset):
             target["keypoints"] = torch.from_numpy(keypoints)[kept]
 
         regions = None
-        if self.region == "body":
-            seeds = [person_seed(self.seed, record.image_id, id_) for id_, _ in bodies]
-            regions = body_regions((masks[rows[id_]] for id_, _ in bodies), size, seeds)
-        elif self.region == "face":
-            visible = (boxes[count:, 2:] > boxes[count:, :2]).all(1)
-            seeds = [
-                person_seed(self.seed, record.image_id, id_) for (id_, _), v in zip(faces, visible, strict=True) if v
-            ]
-            regions = face_regions(boxes[count:][visible], size, seeds)
+        if self.region != "none":
+            people = (masks[rows[id_]] for id_, _ in bodies)
+            regions = make_regions(record, self.region, self.seed, size, people, boxes[count:])
         return _to_tensor(image), target, regions
 
 
@@ -207,12 +203,15 @@ class DetectionDataModule(LightningDataModule):
         config: of the run.
     """
 
-    classes: tuple[str, ...]  # names of labels 1..K; from the files where a layout leaves them open
+    classes: tuple[str, ...]  # names of labels 1..K, as `read` found them, without data.ignore_classes
     iou_types: ClassVar[tuple[str, ...]]  # what is evaluated: bbox, segm, keypoints
+    annotation_paths: ClassVar[tuple[str, ...]]  # in the root: what a copy of the dataset needs beside the images
+    faces_name: ClassVar[str]  # of the file with a split's face boxes in the root
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config.data
+        self.faces = config.faces
         self.seed = config.seed
         self.root = Path(config.data.root)
         self.condition = parse_condition(config.condition)
@@ -222,19 +221,62 @@ class DetectionDataModule(LightningDataModule):
         self.train: Sequence[Record] = []
         self.val: Sequence[Record] = []
 
-    def read(self, split: str, region: str) -> list[Record]:
-        """Read the records of split ``train`` or ``val``, with the people of ``region`` (none, body, face).
+    def image_folder(self, split: str) -> Path:
+        """Return the folder of a split's images, relative to the root."""
+        raise NotImplementedError
+
+    def faces_file(self, split: str) -> Path:
+        """Return the file with a split's face boxes: ``faces.file``, or the layout's own in the root."""
+        return Path(self.faces.file or self.root / self.faces_name.format(split=split))
+
+    def sources(self, split: str, region: str) -> list[Path]:
+        """List the files and folders that the records of a split are made of, there or not."""
+        raise NotImplementedError
+
+    def plan(self, split: str, region: str) -> Plan:
+        """Look at a split's annotations as a whole and say how its records are made.
 
         Raises:
             UserError: naming the file and object that is missing or wrong.
         """
         raise NotImplementedError
 
+    def read(self, split: str, region: str) -> RecordIndex:
+        """Read the records of split ``train`` or ``val``, with the people of ``region`` (none, body, face).
+
+        The first time this goes through the annotations; later it only opens the index in ``data.index_dir``.
+
+        Raises:
+            UserError: naming the file and object that is missing or wrong.
+        """
+        name = (self.config.layout, split, region, *sorted(self.config.ignore_classes))
+        records = read_index(
+            Path(self.config.index_dir),
+            name,
+            self.sources(split, region),
+            lambda: self._without_ignored(self.plan(split, region)),
+            self.is_trainable,
+        )
+        self.classes = records.classes
+        return records
+
+    def _without_ignored(self, plan: Plan) -> Plan:
+        ignored = self.config.ignore_classes
+        for name in ignored:
+            if name not in plan.classes:
+                raise UserError(f"data.ignore_classes: unknown class '{name}'{nearest(name, plan.classes)}")
+        classes = tuple(name for name in plan.classes if name not in ignored)
+        if not classes:
+            raise UserError(f"data.ignore_classes: {', '.join(ignored)} leaves no class to learn")
+        labels = {1 + plan.classes.index(name): label for label, name in enumerate(classes, start=1)}
+        return Plan(classes, partial(_read_relabelled, plan.read_record, labels), plan.jobs)
+
     def metrics(self) -> list[Metric]:
         """Make the average precisions that the dataset is evaluated by; here COCO's."""
         return [CocoAP(self.iou_types, dict(enumerate(self.classes, start=1)))]
 
-    def is_trainable(self, record: Record) -> bool:
+    @staticmethod
+    def is_trainable(record: Record) -> bool:
         """Say whether an image has anything to learn from; others are left out of training, as is standard."""
         return any(not i.crowd for i in record.instances)
 
@@ -262,25 +304,35 @@ class DetectionDataModule(LightningDataModule):
         if not self.root.is_dir():
             raise UserError(f"data.root: folder {self.root} does not exist")
         if stage == "fit":
-            records = [r for r in self._checked("train", self.condition.region) if self.is_trainable(r)]
-            if not records:
+            records = self._checked("train", self.condition.region)
+            self.train = records.select(records.trainable)
+            if not self.train:
                 raise UserError(f"data.root: {self.root} has no training image with a usable annotation")
-            self.train = records
         self.val = self._checked(self.config.val_split, "none")
         if not self.val:
             raise UserError(f"data.root: {self.root} has no validation image")
+        if stage == "fit" and self.val.classes != records.classes:
+            differing = set(self.val.classes).symmetric_difference(records.classes) or {"the order"}
+            raise UserError(
+                f"data.root: {self.root}: classes of train and {self.config.val_split} differ in "
+                f"{', '.join(sorted(differing))}"
+            )
 
-    def _checked(self, split: str, region: str) -> list[Record]:
+    def _checked(self, split: str, region: str) -> RecordIndex:
         records = self.read(split, region)
-        with ThreadPoolExecutor(16) as pool:
-            problems = list(pool.map(Record.image_problem, records))
-        bad = [f"{record.path} {problem}" for record, problem in zip(records, problems, strict=True) if problem]
+        good = np.ones(len(records), bool)
+        bad = []
+        for place in np.flatnonzero(records.suspect):
+            record = records[place]
+            if problem := record.image_problem():  # what can be mended without a trace, a permission say, may be mended
+                good[place] = False
+                bad.append(f"{record.path} {problem}")
         if bad and not self.config.skip_bad_images:
             more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
             raise UserError(f"{bad[0]}{more}; data.skip_bad_images=true leaves such images out")
         if bad:
             rank_zero_warn(f"{split}: left out {len(bad)} of {len(records)} images:\n" + "\n".join(bad))
-        return [record for record, problem in zip(records, problems, strict=True) if not problem]
+        return records.select(good)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches, the same for the same seed and epoch."""
@@ -328,6 +380,10 @@ class DetectionDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Take up the count of an interrupted run."""
         self.anonymized_regions = state_dict["anonymized_regions"]
+
+
+def _read_relabelled(read_record: Callable[..., Record], labels: dict[int, int], *job: Any) -> Record:
+    return relabelled(read_record(*job), labels)
 
 
 def streetscenes_layout(layout: str) -> str:

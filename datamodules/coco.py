@@ -1,73 +1,95 @@
 """COCO: ``SPLIT2017/*.jpg`` with ``annotations/instances_SPLIT2017.json`` and ``person_keypoints_SPLIT2017.json``."""
 
 from collections import defaultdict
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from faster_coco_eval.core import mask as mask_api
 
 from datamodules.base import DetectionDataModule
-from datamodules.files import read_json
+from datamodules.files import face_box, naming, read_json
+from datamodules.index import Plan
 from datamodules.record import RLE, Instance, Record
 from errors import UserError
 
+Annotation = dict[str, Any]  # an object as COCO's files have it
+
+FARTHEST = 1e5  # pixels: pycocotools draws a polygon's edges point by point, to a corner further out until memory ends
+
 
 class _CocoDataModule(DetectionDataModule):
+    annotation_paths: ClassVar[tuple[str, ...]] = ("annotations",)
+    faces_name: ClassVar[str] = "boxes_{split}2017.json"
     task: ClassVar[str]  # the annotation file's first word
 
-    def read(self, split: str, region: str) -> list[Record]:
-        """See the base class. Faces come from ``boxes_SPLIT2017.json`` in the root.
+    def image_folder(self, split: str) -> Path:
+        """See the base class."""
+        return Path(f"{split}2017")
+
+    def sources(self, split: str, region: str) -> list[Path]:
+        """See the base class."""
+        tasks = [self.task] if region == "none" else [self.task, "person_keypoints"]
+        annotations = [self._annotation_file(task, split) for task in dict.fromkeys(tasks)]
+        faces = [self.faces_file(split)] if region == "face" else []
+        return [self.root / self.image_folder(split), *annotations, *faces]
+
+    def plan(self, split: str, region: str) -> Plan:
+        """See the base class.
 
         The people are the annotations of person_keypoints with at least one labelled keypoint, in the
         instances task too (PROTOCOL: regions).
         """
-        path = self._annotation_file(self.task, split)
-        content = read_json(path, f"it annotates {self.root}/{split}2017")
-        try:
+        path, folder = self._annotation_file(self.task, split), self.root / self.image_folder(split)
+        content = read_json(path, f"it annotates {folder}")
+        by_image = group_by_image(path, content)
+        with naming(path, "categories"):
             categories = sorted((c["id"], c["name"]) for c in content["categories"])
-            self.classes = tuple(name for _, name in categories)
-            labels = {id_: label for label, (id_, _) in enumerate(categories, start=1)}
-            by_image = _by_image(content)
-            people = by_image if self.task == "person_keypoints" or region == "none" else self._people(split)
-            faces = self._faces(split, people) if region == "face" else {}
-            records = []
-            for image in content["images"]:
-                size = int(image["height"]), int(image["width"])
-                annotations = by_image[image["id"]]
-                bodies = _labelled(people[image["id"]]) if region == "body" else []
-                records.append(
-                    Record(
-                        image_id=str(image["id"]),
-                        path=self.root / f"{split}2017" / image["file_name"],
-                        size=size,
-                        instances=[_instance(a, labels, size, "keypoints" in self.iou_types) for a in annotations],
-                        bodies=[(a["id"], to_rle(a["segmentation"], size)) for a in bodies],
-                        faces=faces.get(str(image["id"]), []),
-                    )
-                )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise UserError(f"{path}: not in COCO's format: {error!r}") from None
-        return sorted(records, key=lambda r: r.path)
+            check_unique(id_ for id_, _ in categories)
+        people = {} if region == "none" else self._people(split, by_image)
+        bodies = people if region == "body" else {}
+        faces = self._faces(split, people) if region == "face" else {}
+        with naming(path, "images"):
+            images = sorted(content["images"], key=lambda image: image["file_name"])
+            if not images:
+                raise ValueError("there is none")
+        ids = [image["id"] for image in images]
+        jobs = [(i, by_image.get(i["id"], []), bodies.get(i["id"], []), faces.get(i["id"], [])) for i in images]
+        if faces and faces.keys().isdisjoint(ids):
+            raise UserError(f"{self.faces_file(split)}: none of its images is in {path}")
+        labels = {id_: label for label, (id_, _) in enumerate(categories, start=1)}
+        read = partial(read_record, path, folder, labels, "keypoints" in self.iou_types)
+        return Plan(tuple(name for _, name in categories), read, jobs)
 
-    def _annotation_file(self, task: str, split: str) -> Any:
+    def _annotation_file(self, task: str, split: str) -> Path:
         return self.root / "annotations" / f"{task}_{split}2017.json"
 
-    def _people(self, split: str) -> dict[int, list[dict[str, Any]]]:
+    def _people(self, split: str, by_image: dict[int, list[Annotation]]) -> dict[int, list[Annotation]]:
         path = self._annotation_file("person_keypoints", split)
-        return _by_image(read_json(path, "its annotations with keypoints are the people to anonymize"))
+        if self.task != "person_keypoints":
+            purpose = "its annotations with keypoints are the people to anonymize"
+            by_image = group_by_image(path, read_json(path, purpose))
+        with naming(path, "annotations"):
+            return {
+                id_: [a for a in group if any(v > 0 for v in a["keypoints"][2::3])] for id_, group in by_image.items()
+            }
 
-    def _faces(self, split: str, people: dict[int, list[dict[str, Any]]]) -> dict[str, list[tuple[int, list[float]]]]:
-        path = self.root / f"boxes_{split}2017.json"
+    def _faces(self, split: str, people: dict[int, list[Annotation]]) -> dict[int, list[tuple[int, list[float]]]]:
+        path = self.faces_file(split)
         content = read_json(path, "faces are anonymized by the boxes in this file")
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: not of the form {{image id: {{boxes: [...], keypoint_indices: [...]}}}}")
         faces = {}
         for image, entry in content.items():
-            owners = _labelled(people[int(image)])
-            try:
-                ids = [owners[i]["id"] for i in entry["keypoint_indices"]]
-                boxes = [[float(x) for x in box[:4]] for box in entry["boxes"]]
-                faces[image] = list(zip(ids, boxes, strict=True))
-            except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise UserError(f"{path}: image {image}: boxes and keypoint_indices do not fit: {error!r}") from None
+            with naming(path, f"image {image}"):
+                owners = [a["id"] for a in people.get(int(image), [])]
+                places = entry["keypoint_indices"]
+                if not all(0 <= place < len(owners) for place in places):
+                    raise ValueError(f"keypoint_indices {places} of {len(owners)} people with labelled keypoints")
+                ids = [owners[place] for place in places]
+                faces[int(image)] = list(zip(ids, map(face_box, entry["boxes"]), strict=True))
         return faces
 
 
@@ -84,36 +106,115 @@ class CocoKeypointsDataModule(_CocoDataModule):
     task = "person_keypoints"
     iou_types: ClassVar[tuple[str, ...]] = ("bbox", "keypoints")
 
-    def is_trainable(self, record: Record) -> bool:
+    @staticmethod
+    def is_trainable(record: Record) -> bool:
         """Keep images with a labelled keypoint, as detectron2's keypoint schedules do."""
         return any(not i.crowd and (i.keypoints[:, 2] > 0).any() for i in record.instances)
 
 
-def to_rle(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> RLE:
-    """Convert a COCO segmentation (polygons, or run lengths) to compressed RLE as pycocotools' ``annToRLE``."""
-    height, width = size
-    if isinstance(segmentation, dict):
-        counts = segmentation["counts"]
-        return mask_api.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
-    return mask_api.merge(mask_api.frPyObjects(segmentation, height, width))
+def group_by_image(path: Path, content: dict[str, Any]) -> dict[int, list[Annotation]]:
+    """Group the annotations of a file in COCO's format by image id.
 
+    An annotation of an image that the file does not list stays unused, as in pycocotools.
 
-def _by_image(content: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    Raises:
+        UserError: for another format, or where two images or two annotations have the same id.
+    """
     grouped = defaultdict(list)
-    for annotation in content["annotations"]:
-        grouped[annotation["image_id"]].append(annotation)
-    return grouped
+    with naming(path, "annotations"):
+        for annotation in content["annotations"]:
+            grouped[annotation["image_id"]].append(annotation)
+        check_unique(annotation["id"] for annotation in content["annotations"])
+    with naming(path, "images"):
+        check_unique(image["id"] for image in content["images"])
+    return dict(grouped)
 
 
-def _labelled(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [a for a in annotations if any(v > 0 for v in a["keypoints"][2::3])]
+def check_unique(ids: Iterable[int]) -> None:
+    """Refuse an id that is there twice: pycocotools would take the last of the objects that have it for all.
+
+    Raises:
+        ValueError: naming the id.
+    """
+    seen = set()
+    for id_ in ids:
+        if id_ in seen:
+            raise ValueError(f"id {id_} is there twice")
+        seen.add(id_)
 
 
-def _instance(annotation: dict[str, Any], labels: dict[int, int], size: tuple[int, int], keypoints: bool) -> Instance:
+def read_record(
+    path: Path,
+    folder: Path,
+    labels: dict[int, int],
+    keypoints: bool,
+    image: dict[str, Any],
+    annotations: list[Annotation],
+    bodies: list[Annotation],
+    faces: list[tuple[int, list[float]]],
+) -> Record:
+    """Make the record of an image.
+
+    Args:
+        path: the annotation file.
+        folder: of the images.
+        labels: category id -> label.
+        keypoints: the annotations have keypoints.
+        image: its entry in the file.
+        annotations: of the image.
+        bodies: annotations of the people to anonymize.
+        faces: (annotation id, x0, y0, x1, y1) to anonymize.
+
+    Raises:
+        UserError: naming the file and the image or annotation that is wrong.
+    """
+    with naming(path, f"image {image['id']}"):
+        size = int(image["height"]), int(image["width"])
+    instances = []
+    for annotation in annotations:
+        with naming(path, f"annotation {annotation['id']}"):
+            instances.append(_instance(annotation, labels, size, keypoints))
+    people = []
+    for annotation in bodies:
+        with naming(path, f"annotation {annotation['id']}"):
+            people.append((annotation["id"], to_rle(annotation["segmentation"], size)))
+    return Record(str(image["id"]), folder / image["file_name"], size, instances, bodies=people, faces=faces)
+
+
+def to_rle(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> RLE:
+    """Convert a COCO segmentation (polygons, or run lengths) to compressed RLE as pycocotools' ``annToRLE``.
+
+    Raises:
+        ValueError: where that fails too, or the mask is not of the image's size.
+    """
+    height, width = size
+    if isinstance(segmentation, list):
+        # By the first one pycocotools tells polygons from boxes, and refuses fewer points than three. A later one of
+        # two points covers nothing.
+        if not segmentation or len(segmentation[0]) < 6:
+            raise ValueError(f"a polygon needs three points, not {segmentation[:1]}")
+        if not (np.abs(np.concatenate(segmentation)) < FARTHEST).all():
+            raise ValueError("a polygon's corner is no place in the image")
+        rles = mask_api.frPyObjects(segmentation, height, width)
+        return mask_api.merge(rles) if len(rles) > 1 else rles[0]
+    if list(segmentation["size"]) != [height, width]:
+        raise ValueError(
+            f"its mask is {' × '.join(map(str, segmentation['size']))} pixels, its image {height} × {width}"
+        )
+    is_plain = isinstance(segmentation["counts"], list)
+    rle = mask_api.frPyObjects(segmentation, height, width) if is_plain else mask_api.merge([segmentation])
+    mask_api.decode(rle)  # raises where the runs are too few or too many for the size
+    return rle
+
+
+def _instance(annotation: Annotation, labels: dict[int, int], size: tuple[int, int], keypoints: bool) -> Instance:
+    category = annotation["category_id"]
+    if category not in labels:
+        raise ValueError(f"category_id {category} is none of the file's categories")
     x, y, width, height = annotation["bbox"]
     return Instance(
         id=annotation["id"],
-        label=labels[annotation["category_id"]],
+        label=labels[category],
         box=(x, y, x + width, y + height),
         mask=to_rle(annotation["segmentation"], size),
         area=float(annotation["area"]),

@@ -1,6 +1,8 @@
-"""Reading the JSON files that datasets come with."""
+"""Reading the files that datasets come with, and naming what is wrong in them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,3 +21,49 @@ def read_json(path: Path, purpose: str) -> Any:
         raise UserError(f"{path} does not exist; {purpose}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON: {error}") from None
+
+
+@contextmanager
+def naming(path: Path, item: str) -> Iterator[None]:
+    """Name the file and the object in it when what is done with the object fails.
+
+    Raises:
+        UserError: in place of the errors that values of a wrong kind cause.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{path}: {item}: has no {error}") from None
+    except (AttributeError, IndexError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: {item}: {error}") from None
+
+
+def read_face_boxes(path: Path) -> dict[str, list[list[float]]]:
+    """Read the authors' ``face_boxes_train.json`` for Cityscapes and BDD100K.
+
+    Returns:
+        Image id -> boxes x0, y0, x1, y1 in pixels; for Cityscapes with or without the end of the image's file name.
+
+    Raises:
+        UserError: if the file is missing or not of that form.
+    """
+    content = read_json(path, "faces are anonymized by the boxes in this file")
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not of the form {{image id: [[x0, y0, x1, y1], ...]}}")
+    faces = {}
+    for id_, boxes in content.items():
+        with naming(path, f"image {id_}"):
+            faces[id_] = [face_box(box) for box in boxes]
+    return faces
+
+
+def face_box(box: list[float]) -> list[float]:
+    """Take x0, y0, x1, y1 of a detection, which may go on with its score.
+
+    Raises:
+        ValueError: for fewer or other numbers, or edges in the wrong order.
+    """
+    x0, y0, x1, y1 = (float(x) for x in box[:4])
+    if not (x0 <= x1 and y0 <= y1):
+        raise ValueError(f"{box} is no box x0, y0, x1, y1")
+    return [x0, y0, x1, y1]

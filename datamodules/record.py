@@ -1,6 +1,6 @@
 """One record of a dataset as every reader returns it, whatever the files look like."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,14 @@ class Record:
             with Image.open(self.path) as image:
                 size = image.size
         except FileNotFoundError:
-            return "is missing"
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+            return f"is a link to {self.path.readlink()}: nothing there" if self.path.is_symlink() else "is missing"
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+        ) as error:
             return f"cannot be read: {error}"
         end = ends.get(self.path.suffix.lower())
         if end is not None and end not in tail:
@@ -90,6 +96,15 @@ class Record:
         if self.size not in (size, size[::-1]):
             return f"is {size[1]} × {size[0]} pixels, its annotation says {self.size[0]} × {self.size[1]}"
         return None
+
+
+def relabelled(record: Record, labels: dict[int, int]) -> Record:
+    """Give objects the labels that ``labels`` has for theirs; those that it has none for become background.
+
+    People and faces stay: who is not an object of the study is anonymized all the same.
+    """
+    instances = [replace(i, label=labels[i.label]) for i in record.instances if i.label in labels]
+    return replace(record, instances=instances)
 
 
 def decode(masks: list[RLE], size: tuple[int, int]) -> np.ndarray:

@@ -21,5 +21,5 @@ def streetscenes(tmp_path_factory):
     from datamodules.streetscenes import write
 
     root = tmp_path_factory.mktemp("streetscenes")
-    layouts = ("cityscapes", "coco")
+    layouts = ("cityscapes", "coco", "bdd100k")
     return {layout: write(layout, root / layout, train=6, val=3, size=(64, 128), workers=0) for layout in layouts}

@@ -51,7 +51,8 @@ def write_scene(root: Path, split: str, index: int, scene: Scene) -> dict[str, A
     return {
         "id": name,
         "faces": [[*_rounded(o.face), 1.0] for o in people if o.face],
-        "keypoints": [_scored(o.keypoints) for o in people],
+        # The authors' order is detectron2's: the last drawn, who is the nearest, first.
+        "keypoints": [scored(o.keypoints) for o in reversed(people)],
     }
 
 
@@ -83,7 +84,7 @@ def _rounded(values: tuple[float, ...]) -> list[float]:
     return [round(float(v), 2) for v in values]
 
 
-def _scored(keypoints: NDArray[np.float64] | None) -> list[list[float]]:
+def scored(keypoints: NDArray[np.float64] | None) -> list[list[float]]:
     """Joints as x, y, score; all zero for crowds and the smallest people."""
     if keypoints is None:
         return [[0.0, 0.0, 0.0]] * 17

@@ -13,7 +13,7 @@ from typing import Any
 
 from errors import UserError
 
-LAYOUTS = ("cityscapes", "coco")  # each a module of this package with write_scene and write_split
+LAYOUTS = ("cityscapes", "coco", "bdd100k")  # each a module of this package with write_scene and write_split
 MANIFEST = "streetscenes.json"
 DRAWING = 1  # raised whenever the same arguments draw other pictures
 SCENES_PER_TASK = 4
@@ -34,7 +34,7 @@ def write(
     The folder appears under its name only when it is complete. What is drawn does not depend on ``workers``.
 
     Args:
-        layout: ``cityscapes`` or ``coco``.
+        layout: ``cityscapes``, ``coco`` or ``bdd100k``.
         output: folder to create; its parents are created too.
         train: number of training images.
         val: number of validation images.

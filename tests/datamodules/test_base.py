@@ -14,7 +14,13 @@ FLIP = "data.geometry=[{HorizontalFlip: {p: 0.5}}]"
 
 
 def datamodule(root, *overrides, layout="cityscapes"):
-    base = [f"data.root={root}", "data.num_workers=0", "data.batch_size=2", f"data.layout={layout}"]
+    base = [
+        f"data.root={root}",
+        f"data.index_dir={root.parent / 'index'}",
+        "data.num_workers=0",
+        "data.batch_size=2",
+        f"data.layout={layout}",
+    ]
     config = load_config("configs/quickstart.yaml", ["data.streetscenes=null", *base, *overrides])
     module = LAYOUTS[layout](config)
     module.setup("fit")

@@ -14,10 +14,16 @@ from datamodules.record import decode
 from errors import UserError
 
 
-def datamodule(root, layout="coco_instances", condition="original", **data):
-    overrides = [f"data.root={root}", f"condition={condition}", "data.num_workers=0"]
-    overrides += [f"data.{key}={value}" for key, value in data.items()]
-    return LAYOUTS[layout](load_config(f"configs/{layout}.yaml", overrides))
+@pytest.fixture
+def datamodule(tmp_path_factory):
+    index = tmp_path_factory.mktemp("index")
+
+    def make(root, layout="coco_instances", condition="original", **data):
+        overrides = [f"data.root={root}", f"condition={condition}", "data.num_workers=0", f"data.index_dir={index}"]
+        overrides += [f"data.{key}={value}" for key, value in data.items()]
+        return LAYOUTS[layout](load_config(f"configs/{layout}.yaml", overrides))
+
+    return make
 
 
 @pytest.fixture
@@ -51,10 +57,10 @@ def folder(tmp_path):
         base |= {"keypoints": keypoints, "num_keypoints": 2}
         return base | {"id": id_, "image_id": image} | more
 
-    crowd = {"counts": [0, 400, 2000], "size": [40, 60]}
+    crowd = {"counts": [0, 600, 1800], "size": [60, 40]}
     annotations = [person(100 + i, i) for i in range(1, 6)]
     annotations += [
-        person(200, 2, iscrowd=1, segmentation=crowd, bbox=[0, 0, 10, 40], keypoints=[0] * 51, num_keypoints=0),
+        person(200, 2, iscrowd=1, segmentation=crowd, bbox=[0, 0, 10, 60], keypoints=[0] * 51, num_keypoints=0),
         person(201, 2, bbox=[5, 5, 0, 4], area=0.0, keypoints=[0] * 51, num_keypoints=0),
         person(202, 1, category_id=18, keypoints=[0] * 51, num_keypoints=0),
     ]
@@ -72,7 +78,7 @@ def folder(tmp_path):
     return write
 
 
-def test_sample_equals_pycocotools(coco_sample):
+def test_sample_equals_pycocotools(datamodule, coco_sample):
     coco = COCO(coco_sample / "annotations" / "instances_train2017.json")
     records = datamodule(coco_sample).read("train", "none")
     assert len(records) == 50
@@ -88,7 +94,7 @@ def test_sample_equals_pycocotools(coco_sample):
             np.testing.assert_array_equal(decode([instance.mask], record.size)[0], coco.annToMask(annotation))
 
 
-def test_sample_people_are_those_with_keypoints(coco_sample):
+def test_sample_people_are_those_with_keypoints(datamodule, coco_sample):
     coco = COCO(coco_sample / "annotations" / "person_keypoints_train2017.json")
     expected = {a["id"] for a in coco.anns.values() if a["num_keypoints"] > 0}
     for layout in ("coco_instances", "coco_keypoints"):
@@ -96,7 +102,7 @@ def test_sample_people_are_those_with_keypoints(coco_sample):
         assert {id_ for r in records for id_, _ in r.bodies} == expected
 
 
-def test_every_kind_of_image_file(folder):
+def test_every_kind_of_image_file(datamodule, folder):
     records = datamodule(folder()).read("train", "none")
     for record in records:
         assert record.image_problem() is None
@@ -109,7 +115,7 @@ def test_every_kind_of_image_file(folder):
         np.testing.assert_array_equal(image, stored)
 
 
-def test_training_target_is_torchvisions(folder):
+def test_training_target_is_torchvisions(datamodule, folder):
     module = datamodule(folder(), geometry=[])
     module.setup("fit")
     assert [r.path.name for r in module.train] == [
@@ -128,7 +134,7 @@ def test_training_target_is_torchvisions(folder):
     assert "keypoints" not in first
 
 
-def test_validation_target_has_everything(folder):
+def test_validation_target_has_everything(datamodule, folder):
     module = datamodule(folder(), "coco_keypoints", condition="body/blur", geometry=[])
     module.setup("fit")
     targets = [t for batch in module.val_dataloader() for t in batch.targets]
@@ -140,7 +146,7 @@ def test_validation_target_has_everything(folder):
     assert "masks" not in second
 
 
-def test_keypoint_training_needs_a_keypoint(folder):
+def test_keypoint_training_needs_a_keypoint(datamodule, folder):
     module = datamodule(folder(), "coco_keypoints", geometry=[])
     content = folder.content | {"annotations": [a for a in folder.content["annotations"] if a["id"] != 101]}
     module = datamodule(folder(content), "coco_keypoints", geometry=[])
@@ -148,7 +154,7 @@ def test_keypoint_training_needs_a_keypoint(folder):
     assert "1" not in {r.image_id for r in module.train}
 
 
-def test_faces_belong_to_their_person(folder):
+def test_faces_belong_to_their_person(datamodule, folder):
     root = folder()
     (root / "boxes_train2017.json").write_text(
         json.dumps({"1": {"boxes": [[15, 10, 20, 16]], "keypoint_indices": [0]}})
@@ -162,14 +168,14 @@ def test_faces_belong_to_their_person(folder):
         datamodule(root).read("train", "face")
 
 
-def test_face_condition_without_boxes_fails(folder):
+def test_face_condition_without_boxes_fails(datamodule, folder):
     module = datamodule(folder(), condition="face/blur")
     with pytest.raises(UserError, match=r"boxes_train2017\.json does not exist"):
         module.setup("fit")
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "size", "garbage"])
-def test_bad_image_stops_or_is_skipped(folder, damage):
+def test_bad_image_stops_or_is_skipped(datamodule, folder, damage):
     root = folder()
     path = root / "train2017" / "grey.jpg"
     if damage == "missing":
@@ -188,7 +194,7 @@ def test_bad_image_stops_or_is_skipped(folder, damage):
     assert len(module.train) == 4 and len(module.val) == 5
 
 
-def test_missing_parts_are_named(folder, tmp_path):
+def test_missing_parts_are_named(datamodule, folder, tmp_path):
     with pytest.raises(UserError, match=r"data\.root: folder .*nowhere does not exist"):
         datamodule(tmp_path / "nowhere").setup("fit")
     root = folder()

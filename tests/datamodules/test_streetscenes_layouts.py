@@ -1,17 +1,18 @@
 """The files of each layout, against the tools that others read them with."""
 
 import json
+import re
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
-from PIL import Image
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from datamodules.streetscenes import cityscapes, coco, write
+from datamodules.streetscenes import LAYOUTS, bdd100k, cityscapes, coco, write
 from datamodules.streetscenes.poses import KEYPOINTS
 from datamodules.streetscenes.scene import Scene, SceneObject, draw_scene
 
@@ -21,7 +22,7 @@ SIZE, TRAIN, VAL = (96, 192), 8, 2
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
     root = tmp_path_factory.mktemp("layouts")
-    return {layout: write(layout, root / layout, TRAIN, VAL, 0, SIZE, workers=0) for layout in ("cityscapes", "coco")}
+    return {layout: write(layout, root / layout, TRAIN, VAL, 0, SIZE, workers=0) for layout in LAYOUTS}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_cityscapes_faces_and_keypoints(roots, drawn):
         people = [o for o in scene.objects if o.label in ("person", "persongroup")]
         assert len(keypoints[name]) == len(people)
         assert np.array(faces[name]).shape == (sum(bool(o.face) for o in people), 5) or not faces[name]
-        for person, joints in zip(people, keypoints[name], strict=True):
+        for person, joints in zip(reversed(people), keypoints[name], strict=True):
             wanted = np.zeros((17, 3)) if person.keypoints is None else person.keypoints
             np.testing.assert_allclose(np.array(joints)[:, :2], wanted[:, :2], atol=0.006)
             np.testing.assert_array_equal(np.array(joints)[:, 2], wanted[:, 2] / 2)
@@ -155,3 +156,116 @@ def test_coco_image_ids_are_unique_over_the_splits(roots, instances):
 def test_run_lengths_decode_to_the_mask(mask):
     compressed = coco_mask.frPyObjects(coco._run_lengths(mask), *mask.shape)
     np.testing.assert_array_equal(coco_mask.decode(compressed) > 0, mask)
+
+
+# --- BDD100K ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bdd(roots):
+    """The training split: COCO's annotations, polygons by image name, and the ids of the scenes' images."""
+    root = roots["bdd100k"]
+    annotations = COCO(root / "jsons" / "ins_seg_train_cocofmt.json")
+    frames = json.loads((root / "labels" / "ins_seg" / "polygons" / "ins_seg_train.json").read_text())
+    ids = {image["file_name"].removesuffix(".jpg"): id_ for id_, image in annotations.imgs.items()}
+    return annotations, {frame["name"]: frame["labels"] for frame in frames}, ids
+
+
+def bitmask(root, stem):
+    pixels = np.array(Image.open(root / "labels" / "ins_seg" / "bitmasks" / "train" / f"{stem}.png")).astype(int)
+    assert pixels.shape == (*SIZE, 4)
+    return pixels[..., 0], pixels[..., 1], pixels[..., 2] * 256 + pixels[..., 3]
+
+
+def test_bdd100k_names_are_like_the_real_ones(roots, bdd):
+    stems = {bdd100k.image_id("train", index) for index in range(TRAIN)}
+    assert len(stems) == TRAIN and all(re.fullmatch("[0-9a-f]{8}-[0-9a-f]{8}", stem) for stem in stems)
+    assert stems == {p.stem for p in (roots["bdd100k"] / "images" / "10k" / "train").glob("*.jpg")}
+    assert stems == {p.stem for p in (roots["bdd100k"] / "labels" / "ins_seg" / "bitmasks" / "train").glob("*.png")}
+    assert list(bdd[2]) == sorted(stems) and list(bdd[2].values()) == list(range(1, TRAIN + 1))
+
+
+def test_bdd100k_bitmasks_are_the_visible_pixels(roots, drawn):
+    for index, scene in enumerate(drawn):
+        category, attributes, number = bitmask(roots["bdd100k"], bdd100k.image_id("train", index))
+        countable = [i for i, o in enumerate(scene.objects) if o.countable]
+        assert sorted(set(number.ravel())) == list(range(len(countable) + 1))
+        for expected, place in enumerate(countable, start=1):
+            item, mask = scene.objects[place], scene.visible(place)
+            np.testing.assert_array_equal(number == expected, mask)
+            (name,) = set(category[mask])
+            assert bdd100k.CATEGORIES[name - 1] == item.label.removesuffix("group").replace("person", "pedestrian")
+            (bits,) = set(attributes[mask])
+            assert bool(bits & 2) == item.group
+            x0, y0, x1, y1 = *item.outline.min(0), *item.outline.max(0)
+            inside = x0 > 0 and y0 > 0 and x1 < SIZE[1] - 1 and y1 < SIZE[0] - 1
+            assert bool(bits & 8) != inside
+        assert not category[number == 0].any() and not attributes[number == 0].any()
+
+
+def test_bdd100k_polygons_drawn_in_turn_are_the_bitmask(roots, bdd):
+    """And whatever a bitmask calls ignored has a category there that the toolkit's configs/ins_seg.toml ignores."""
+    ignored = 0
+    for stem in bdd[2]:
+        category, attributes, number = bitmask(roots["bdd100k"], stem)
+        for place, label in enumerate(bdd[1][f"{stem}.jpg"], start=1):
+            canvas = Image.new("L", SIZE[::-1])
+            (polygon,) = label["poly2d"]
+            assert len(polygon["types"]) == len(polygon["vertices"]) and set(polygon["types"]) == {"L"}
+            ImageDraw.Draw(canvas).polygon([tuple(v) for v in polygon["vertices"]], fill=1)
+            whole, shown = np.array(canvas) > 0, number == place
+            assert (shown <= whole).all()
+            assert ((number[whole] == place) | (number[whole] > place) | (number[whole] == 0)).all(), "later on top"
+            bits = attributes[shown][0]
+            occluded = bool((whole & ~shown).any())
+            assert (bool(bits & 4), bool(bits & 8), bool(bits & 2)) == (
+                label["attributes"]["occluded"],
+                label["attributes"]["truncated"],
+                label["attributes"]["crowd"],
+            )
+            assert occluded == label["attributes"]["occluded"]
+            mapped = {"other person": "pedestrian", "other vehicle": "car", "trailer": "truck"}
+            assert bool(bits & 1) == (label["category"] in mapped)
+            name = mapped.get(label["category"], label["category"])
+            assert bdd100k.CATEGORIES[category[shown][0] - 1] == name
+            ignored += bits & 1
+    assert ignored
+
+
+def test_bdd100k_json_says_what_the_bitmasks_say(roots, bdd):
+    annotations, _, ids = bdd
+    assert [c["name"] for c in annotations.dataset["categories"]] == list(bdd100k.CATEGORIES)
+    assert annotations.dataset["type"] == "instances"
+    crowds = 0
+    for stem, id_ in ids.items():
+        category, attributes, number = bitmask(roots["bdd100k"], stem)
+        found = annotations.loadAnns(annotations.getAnnIds(id_))
+        assert len(found) == number.max()
+        for place, annotation in enumerate(found, start=1):
+            mask = number == place
+            np.testing.assert_array_equal(annotations.annToMask(annotation) > 0, mask)
+            assert annotation["area"] == np.count_nonzero(mask)
+            assert tuple(annotation["bbox"]) == cv2.boundingRect(mask.astype(np.uint8))
+            assert annotation["category_id"] == category[mask][0]
+            assert annotation["iscrowd"] == int(attributes[mask][0] & 3 > 0) and annotation["ignore"] == 0
+            crowds += annotation["iscrowd"]
+    assert crowds and annotations.getAnnIds() == list(range(1, len(annotations.anns) + 1))
+
+
+def test_bdd100k_faces_and_keypoints_are_those_of_pedestrians(roots, bdd, drawn):
+    annotations, _, ids = bdd
+    faces = json.loads((roots["bdd100k"] / "face_boxes_train.json").read_text())
+    keypoints = json.loads((roots["bdd100k"] / "annotated_keypoints_train.json").read_text())
+    assert faces and set(faces) <= set(keypoints)
+    for index, scene in enumerate(drawn):
+        id_ = ids[bdd100k.image_id("train", index)]
+        found = annotations.loadAnns(annotations.getAnnIds(id_))
+        countable = [o for o in scene.objects if o.countable]
+        pairs = zip(countable, found, strict=True)
+        people = [o for o, a in pairs if a["category_id"] == 1 and not a["iscrowd"]]
+        assert len(keypoints.get(str(id_), {"keypoints": []})["keypoints"]) == len(people)
+        np.testing.assert_allclose(
+            np.array(faces.get(str(id_), [])).reshape(-1, 4),
+            np.array([o.face for o in people if o.face]).reshape(-1, 4),
+            atol=0.006,
+        )

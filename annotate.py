@@ -1,0 +1,351 @@
+"""Find the faces of a dataset split, once, and keep those of its people: what face/ conditions anonymize."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
+
+from errors import UserError, nearest, script
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from anonymization.detectors import FaceDetector
+    from configs import Config, FacesConfig
+    from datamodules.record import Record
+
+EPILOG = """arguments:
+  split=train           or val
+  output=FILE           default: faces.file, else the layout's own file in data.root
+  workers=N             processes; default: one for each core, or 2 where they share another device
+  device=cpu            or cuda, cuda:1, ...
+  faces.detector        centerface, torchscript:PATH (EgoBlur's ego_blur_face.jit, say), coco-keypoints,
+                        or FILE.json: boxes to match anew
+  faces.score           least score of a face
+  data.root, ...        every key of the experiment, see configs/__init__.py
+
+example: python annotate.py --config configs/cityscapes.yaml faces.detector=centerface
+"""
+SPLITS = ("train", "val")
+SHARING_DEVICE = 2  # processes: one reads an image while the other's is on the device
+
+Found = tuple["np.ndarray", list[tuple[int, int]]]  # boxes float32 [N, 5] of all faces; (face, person) pairs
+Finder = Callable[["Record"], Found]
+
+
+class Faces(NamedTuple):
+    """What was found in one image."""
+
+    image_id: str
+    people: int
+    found: int  # faces, whether or not they are a person's
+    boxes: list[list[float]]  # x0, y0, x1, y1 in pixels and a score, of the faces that are a person's
+    owners: list[int]  # whose: places among the image's people
+
+
+class Unreadable(NamedTuple):
+    """An image that cannot be read."""
+
+    problem: str
+
+
+@script
+def main() -> None:
+    """Annotate the split that the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s --config FILE [key=value ...]",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, help="experiment file, e.g. configs/cityscapes.yaml")
+    arguments, rest = parser.parse_known_args()
+    own, overrides = {"split": "train", "output": "", "workers": "", "device": "cpu"}, []
+    for argument in rest:
+        key, _, value = argument.removeprefix("--").partition("=")
+        if value and key in own:
+            own[key] = value
+        else:
+            overrides.append(argument)
+    if own["workers"] and not own["workers"].isdecimal():
+        raise UserError(f"workers: '{own['workers']}' is not a number of processes")
+
+    from configs import load_config
+
+    output = Path(own["output"]) if own["output"] else None
+    workers = int(own["workers"]) if own["workers"] else None
+    annotate(load_config(arguments.config, overrides), own["split"], output, workers, own["device"])
+
+
+def annotate(
+    config: "Config",
+    split: str = "train",
+    output: Path | None = None,
+    workers: int | None = None,
+    device: str = "cpu",
+) -> None:
+    """Write the face boxes of a split in the authors' layout; go on where an interrupted run stopped.
+
+    Args:
+        config: names the dataset and, in ``faces``, the detector.
+        split: train or val.
+        output: the file; by default ``faces.file``, else the layout's own in ``data.root``.
+        workers: processes; by default one for each core, or `SHARING_DEVICE`. 0: only this one.
+        device: of the detector: cpu, cuda, cuda:1, ...
+
+    Raises:
+        UserError: for a wrong setting, or a file that cannot be written; and, when all is done, where an image cannot
+            be read: a file without its faces would leave them in sight, so none is written.
+    """
+    from datamodules.layouts import build_datamodule
+    from datamodules.pool import cores, process_map
+
+    if split not in SPLITS:
+        raise UserError(f"split: unknown split '{split}'{nearest(split, SPLITS)}")
+    datamodule, layout = build_datamodule(config), config.data.layout
+    datamodule.prepare_data()
+    path = output or datamodule.faces_file(split)
+    if path.exists():
+        print(f"already there: {path} (delete it to find faces anew)")
+        return
+    if config.faces.detector == "coco-keypoints" and "keypoints" not in datamodule.iou_types:
+        other = "; data.layout=coco_keypoints has them" if layout == "coco_instances" else ""
+        raise UserError(f"faces.detector: coco-keypoints needs keypoints, which layout {layout} has not{other}")
+    records = datamodule.read(split, "body")
+    # Elsewhere there is nobody to whom a face could belong; the authors do not look there either.
+    places = {record.image_id: place for place, record in enumerate(records) if record.bodies}
+    images = Images(records, make_finder(config.faces, places, device))
+    settings = {
+        "data": [layout, str(datamodule.root.absolute()), split],
+        "faces.detector": config.faces.detector,
+        "faces.score": config.faces.score,
+    }
+    if workers is None:
+        workers = cores() if device == "cpu" else SHARING_DEVICE
+
+    problems = []
+    with Progress.open(path, settings) as progress:
+        todo = [place for image_id, place in places.items() if image_id not in progress.done]
+        if progress.done:
+            print(f"going on with {progress.path}: {len(todo)} of {len(places)} images left")
+        try:
+            for result in process_map(images, todo, workers, "finding faces"):
+                if isinstance(result, Unreadable):
+                    problems.append(result.problem)
+                else:
+                    progress.add(result)
+        except KeyboardInterrupt:
+            sys.exit(f"interrupted; the same command goes on from {progress.path}")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems and not config.data.skip_bad_images:
+        raise UserError(
+            f"{path} is not written: {len(problems)} of {len(places)} images cannot be read; mend them and run the "
+            "same command, which keeps what is found so far, or leave them out with data.skip_bad_images=true"
+        )
+
+    found = [progress.done[image_id] for image_id in places if image_id in progress.done]
+    write(path, found, layout)
+    progress.path.unlink()
+    people, matched = sum(f.people for f in found), sum(len(f.boxes) for f in found)
+    share = f" ({matched / people:.0%} of the people)" if people else ""
+    print(f"{split}: {len(found)} of {len(records)} images with people, {people} people")
+    print(f"{sum(f.found for f in found)} faces found, {matched} matched{share}")
+    print(f"faces in {path}")
+
+
+def make_finder(config: "FacesConfig", image_ids: Collection[str], device: str) -> Finder:
+    """Make what finds the faces of a record, as ``faces.detector`` says.
+
+    Raises:
+        UserError: for an unknown detector, or one that does not work here.
+    """
+    if config.detector == "coco-keypoints":
+        return annotated_faces
+    if config.detector.endswith(".json"):
+        return partial(given_faces, read_boxes(Path(config.detector), config.score, image_ids))
+
+    import numpy as np
+
+    from anonymization.detectors import face_detector
+
+    detector = face_detector(config.detector, config.score, device)
+    detector(np.zeros((64, 64, 3), np.uint8))  # a model that does not work says so now, not in every worker
+    return partial(detected_faces, detector)
+
+
+def detected_faces(detector: "FaceDetector", record: "Record") -> Found:
+    """Detect faces in the image and match them to the people."""
+    from anonymization.matching import match_faces
+
+    boxes = detector(record.read_image())
+    return boxes, match_faces(boxes, [mask for _, mask in record.bodies])
+
+
+def given_faces(boxes: dict[str, "np.ndarray"], record: "Record") -> Found:
+    """Match the boxes that a file has for the image to the people."""
+    import numpy as np
+
+    from anonymization.matching import match_faces
+
+    own = boxes.get(record.image_id, np.zeros((0, 5), np.float32))
+    return own, match_faces(own, [mask for _, mask in record.bodies])
+
+
+def annotated_faces(record: "Record") -> Found:
+    """Make a box for each person from the person's own keypoints."""
+    import numpy as np
+
+    from anonymization.detectors.keypoints import face_box
+
+    keypoints = {instance.id: instance.keypoints for instance in record.instances}
+    boxes = [face_box(keypoints[id_], record.size) for id_, _ in record.bodies]
+    owners = [person for person, box in enumerate(boxes) if box is not None]
+    scored = np.array([[*boxes[person], 1] for person in owners], np.float32).reshape(-1, 5)
+    return scored, list(enumerate(owners))
+
+
+def read_boxes(path: Path, score: float, image_ids: Collection[str]) -> dict[str, "np.ndarray"]:
+    """Read face boxes in either of the authors' layouts, matched or not.
+
+    Args:
+        path: JSON of {image id: boxes} or {image id: {"boxes": boxes}}; a box is x0, y0, x1, y1 in pixels and maybe a
+            score, else its score is 1. ``_leftImg8bit.png`` at the end of an id does not count: detectron2, on which
+            the authors' code runs, has it in the ids of Cityscapes.
+        score: the least score of a box.
+        image_ids: of the images that have people.
+
+    Returns:
+        float32 [N, 5] for each image id.
+
+    Raises:
+        UserError: if the file is missing, of another form, or about other images.
+    """
+    import numpy as np
+
+    from datamodules.files import read_json
+
+    content = read_json(path, "faces.detector says that it holds face boxes")
+    faces = {}
+    try:
+        for image_id, entry in content.items():
+            boxes = entry["boxes"] if isinstance(entry, dict) else entry
+            scored = np.array([[*box, 1.0][:5] for box in boxes], np.float32).reshape(-1, 5)
+            faces[image_id.removesuffix(".png").removesuffix("_leftImg8bit")] = scored[scored[:, 4] >= score]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not of the form {{image id: [[x0, y0, x1, y1], ...]}}: {error!r}") from None
+    if image_ids and not any(image_id in faces for image_id in image_ids):
+        raise UserError(f"{path}: none of its image ids is one of this split's, such as '{next(iter(image_ids))}'")
+    return faces
+
+
+class Images:
+    """The faces of the image at a place in a split, for worker processes.
+
+    Args:
+        records: of the split.
+        finder: of faces.
+    """
+
+    def __init__(self, records: "Sequence[Record]", finder: Finder) -> None:
+        self.records = records
+        self.finder = finder
+
+    def __call__(self, place: int) -> Faces | Unreadable:
+        """Look at one image."""
+        record = self.records[place]
+        try:
+            boxes, pairs = self.finder(record)
+        except UserError as error:
+            return Unreadable(str(error))
+        kept = [boxes[face].tolist() for face, _ in pairs]
+        return Faces(record.image_id, len(record.bodies), len(boxes), kept, [person for _, person in pairs])
+
+
+class Progress:
+    """What is found so far, beside the output: an interrupted run goes on with it.
+
+    The file's first line names the settings; each image adds a line when it is done.
+
+    Args:
+        path: the file.
+        done: what was in it, by image id.
+        file: the same file, open at its end.
+    """
+
+    def __init__(self, path: Path, done: dict[str, Faces], file: BinaryIO) -> None:
+        self.path = path
+        self.done = done
+        self.file = file
+
+    @classmethod
+    def open(cls, output: Path, settings: dict[str, Any]) -> Self:
+        """Open the file of an output, or begin it.
+
+        Raises:
+            UserError: if it cannot be written, or was begun with other settings.
+        """
+        path = output.with_name(f"{output.name}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+b")
+        except OSError as error:
+            raise UserError(
+                f"{output} cannot be written ({error.strerror}); output=FILE writes elsewhere, and faces.file=FILE "
+                "makes training and anonymize.py read it there"
+            ) from None
+        file.seek(0)
+        lines = [line for line in file if line.endswith(b"\n")]  # the last one may have been cut
+        file.truncate(sum(map(len, lines)))
+        if not lines:
+            lines = [_line(settings)]
+            file.write(lines[0])
+        if lines[0] != _line(settings):
+            raise UserError(f"{path} was begun with other settings: delete it, or go on with {lines[0].decode()}")
+        done = [Faces(*json.loads(line)) for line in lines[1:]]
+        return cls(path, {faces.image_id: faces for faces in done}, file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def add(self, faces: Faces) -> None:
+        """Keep an image's faces at once."""
+        self.done[faces.image_id] = faces
+        self.file.write(_line(faces))
+        self.file.flush()
+
+
+def _line(content: Any) -> bytes:
+    return json.dumps(content).encode() + b"\n"
+
+
+def write(path: Path, found: list[Faces], layout: str) -> None:
+    """Write the authors' file for a layout, in which an image without a face has no entry.
+
+    COCO's says whose face it is, Cityscapes' has scores, and BDD100K's boxes alone: their code reads no more.
+
+    Args:
+        path: the file.
+        found: of each image, in the order of the file.
+        layout: of the dataset.
+    """
+    content = {}
+    for faces in found:
+        boxes = faces.boxes if layout == "cityscapes" else [box[:4] for box in faces.boxes]
+        if faces.found:
+            with_owners = {"boxes": boxes, "keypoint_indices": faces.owners}
+            content[faces.image_id] = with_owners if layout.startswith("coco") else boxes
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(json.dumps(content))
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    main()

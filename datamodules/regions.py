@@ -1,0 +1,65 @@
+"""The people of a record as regions to anonymize: the same for training and for an anonymized copy."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from anonymization.regions import Regions, body_regions, face_regions, person_seed
+from datamodules.record import Record, decode
+from errors import UserError
+
+
+def record_regions(record: Record, region: str, seed: int) -> Regions:
+    """The regions of a record's image as it is, without augmentation.
+
+    Args:
+        record: read with the people of ``region``.
+        region: ``body`` or ``face``.
+        seed: of the run.
+
+    Raises:
+        UserError: a face box lies outside the image.
+        ValueError: the people do not fit the image; see `body_regions`.
+    """
+    masks = (decode([mask], record.size)[0] for _, mask in record.bodies)
+    return make_regions(record, region, seed, record.size, masks, face_boxes(record))
+
+
+def face_boxes(record: Record) -> np.ndarray:
+    """A record's face boxes clipped to its image: float32 [N, 4], x0, y0, x1, y1 in pixels.
+
+    Raises:
+        UserError: a box has nothing in the image, so it is of another image, or wrong.
+    """
+    height, width = record.size
+    given = np.array([box[:4] for _, box in record.faces], np.float32).reshape(-1, 4)
+    boxes = np.clip(given, 0, [width, height, width, height]).astype(np.float32)
+    for index in np.flatnonzero(~(boxes[:, 2:] > boxes[:, :2]).all(1)):  # a NaN is not larger either
+        raise UserError(
+            f"{record.path}: face box {given[index].tolist()} is not x0 < x1, y0 < y1 within {width} × {height} pixels"
+        )
+    return boxes
+
+
+def make_regions(
+    record: Record, region: str, seed: int, size: tuple[int, int], masks: Iterable[np.ndarray], faces: np.ndarray
+) -> Regions:
+    """The regions of a record's people wherever augmentation has moved them.
+
+    Args:
+        record: whose people they are.
+        region: ``body`` or ``face``.
+        seed: of the run.
+        size: height and width of the augmented image.
+        masks: uint8 [H, W], one for each of ``record.bodies``; may be a generator.
+        faces: float32 [N, 4], one for each of ``record.faces``, clipped to the augmented image. Those without an
+            area have left it and are passed over.
+
+    Raises:
+        ValueError: see `body_regions` and `face_regions`.
+    """
+    if region == "body":
+        return body_regions(masks, size, [person_seed(seed, record.image_id, id_) for id_, _ in record.bodies])
+    kept = ~(faces[:, 2:] <= faces[:, :2]).any(1)  # a NaN is kept, and refused below
+    ids = [id_ for (id_, _), keep in zip(record.faces, kept, strict=True) if keep]
+    return face_regions(faces[kept], size, [person_seed(seed, record.image_id, id_) for id_ in ids])
