@@ -1,0 +1,200 @@
+"""An anonymized copy of a set of images: every file anonymized and written by itself, in any number of processes."""
+
+import csv
+import hashlib
+import io
+import platform
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL
+import torch
+
+from anonymization.conditions import Condition
+from anonymization.engine import Anonymizer
+from datamodules.manifest import PARTIAL, Entry, Manifest, sha256, writing
+from datamodules.originals import Original
+from datamodules.pictures import encode, encode_unchanged
+from datamodules.pool import process_map
+from datamodules.record import Record
+from datamodules.regions import record_regions
+from errors import UserError
+
+FAILURES = "failures.csv"
+
+
+@dataclass
+class Result:
+    """What became of the images: their entries in the manifest, and why the others are not in the copy, by name."""
+
+    images: dict[str, Entry] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def regions(self) -> int:
+        """How many people's regions were anonymized."""
+        return sum(len(entry["regions"]) for entry in self.images.values())
+
+    @property
+    def dropped(self) -> int:
+        """How many people were left as they are because they are too small."""
+        return sum(entry["dropped"] for entry in self.images.values())
+
+
+def make_copy(
+    original: Original, output: Path, condition: Condition, seed: int, device: str, workers: int, strict: bool
+) -> Result:
+    """Make a copy, or go on with it; list the images that fail in ``failures.csv``.
+
+    Args:
+        original: what is copied.
+        output: folder of the copy.
+        condition: what happens to the people.
+        seed: of the run.
+        device: that the anonymization runs on.
+        workers: processes; 0 works in this one.
+        strict: stop at the first failure, without a manifest.
+
+    Raises:
+        UserError: ``output`` overlaps with the original, holds something else, or cannot be written.
+    """
+    _check_apart(output, [original.root, *(original.root / name for name in (*original.linked, *original.names[:1]))])
+    made = {
+        "condition": str(condition),
+        "seed": seed,
+        "source": str(original.root.resolve()),
+        **original.about,
+        "linked": list(original.linked),
+        "copied": list(original.copied),
+        "device": device,
+        "versions": {
+            "python": platform.python_version(),
+            **{module.__name__: str(module.__version__) for module in (cv2, np, PIL, torch)},
+        },
+    }
+    manifest = Manifest(output, made)
+    result = Result(failures=dict(original.problems))
+    with manifest.claimed() as former:
+        for name in original.linked:
+            _link(original.root / name, output / name)
+        for name in original.copied:
+            _copy(original.root / name, output / name, output / PARTIAL / "copy")
+        with writing(output):
+            (output / FAILURES).unlink(missing_ok=True)
+
+        with ThreadPoolExecutor() as pool:
+            there = pool.map(lambda name: name in former and manifest.has(name, former[name]), original.names)
+        todo = [place for place, done in enumerate(there) if not done]
+        result.images = {name: former[name] for name in set(original.names) - {original.names[p] for p in todo}}
+        if result.images:
+            print(f"{len(result.images)} of {len(original.names)} images are there from a former run")
+
+        if todo and not (strict and result.failures):
+            _run(Copier(original, manifest, condition, seed, device), todo, workers, strict, result)
+        if result.failures:
+            manifest.write(FAILURES, _table(result.failures))
+        if not (strict and result.failures):
+            counts = {"regions": result.regions, "dropped": result.dropped, "failures": len(result.failures)}
+            manifest.finish(counts, result.images)
+    return result
+
+
+def _run(copier: "Copier", places: Sequence[int], workers: int, strict: bool, result: Result) -> None:
+    with closing(process_map(copier, places, workers, "anonymizing")) as outcomes:
+        for name, entry, problem in outcomes:
+            if entry is not None:
+                result.images[name] = entry
+            else:
+                result.failures[name] = problem
+                if strict:
+                    return
+
+
+class Copier:
+    """Anonymizes one image into the copy; picklable."""
+
+    def __init__(self, original: Original, manifest: Manifest, condition: Condition, seed: int, device: str) -> None:
+        self.original, self.manifest = original, manifest
+        self.condition, self.seed, self.device = condition, seed, device
+
+    def __call__(self, place: int) -> tuple[str, Entry | None, str]:
+        """Anonymize an image and write it.
+
+        Returns:
+            The image's name, its entry in the manifest, or None and the reason why it is not in the copy.
+
+        Raises:
+            UserError: the copy cannot be written.
+        """
+        name, folder = self.original.names[place], self.manifest.folder
+        target = folder / name
+        if not target.parent.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"output: {target.parent} is a link out of {folder}; remove it")
+        with writing(folder):
+            target.unlink(missing_ok=True)  # not finished, or not this copy's
+        try:
+            data, entry = self._anonymize(self.original.records[place])
+        except UserError as error:
+            return name, None, str(error)
+        except Exception as error:  # whatever it is, the image is not written, and the others are
+            return name, None, f"{type(error).__name__}: {error}"
+        self.manifest.add(name, entry, data)
+        return name, entry, ""
+
+    def _anonymize(self, record: Record) -> tuple[bytes, Entry]:
+        image = record.read_image()
+        regions = record_regions(record, self.condition.region, self.seed)
+        if len(regions):
+            tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+            (result,) = self._anonymizer([tensor.to(self.device)], regions.to(self.device))
+            data = encode(np.ascontiguousarray(result.permute(1, 2, 0).cpu().numpy()), record.path)
+        else:
+            data = encode_unchanged(image, record.path)
+        return data, {
+            "regions": regions.paste_boxes.tolist(),
+            "dropped": regions.dropped,
+            "source_sha256": sha256(record.path),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+
+    @cached_property
+    def _anonymizer(self) -> Anonymizer:
+        return Anonymizer(self.condition)  # each process has its own: a generator is loaded, not sent
+
+
+def _check_apart(output: Path, sources: Sequence[Path]) -> None:
+    target = output.resolve()
+    for source in sources:
+        resolved = source.resolve()
+        if target.is_relative_to(resolved) or resolved.is_relative_to(target):
+            raise UserError(f"output: {output} overlaps with the source {source}; name a folder beside it")
+
+
+def _link(source: Path, target: Path) -> None:
+    source = source.resolve()
+    with writing(target):
+        if not (target.is_symlink() and target.readlink() == source):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(source)
+
+
+def _copy(source: Path, target: Path, temporary: Path) -> None:
+    with writing(target):
+        if not target.exists():
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, temporary)
+            temporary.replace(target)
+
+
+def _table(failures: dict[str, str]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "reason"])
+    writer.writerows(sorted(failures.items()))
+    return text.getvalue().encode(errors="surrogateescape")
