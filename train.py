@@ -1,10 +1,8 @@
 """Train and evaluate one cell of the study: a dataset under one condition, with one seed."""
 
 import argparse
-import logging
 import sys
 import time
-import warnings
 from typing import TYPE_CHECKING
 
 from errors import UserError, nearest, script
@@ -23,7 +21,7 @@ EPILOG = """keys that every experiment has:
   data.root             the dataset's folder
   data.batch_size, data.num_workers
   model.*, optimizer.*  see configs/__init__.py
-  trainer.*             arguments of Lightning's Trainer
+  trainer.*             arguments of Lightning's Trainer; max_steps wins over optimizer.steps
   output_dir            the run writes to output_dir/NAME-CONDITION-seedSEED
   wandb.mode            auto (online where logged in), online, offline, disabled
 
@@ -50,41 +48,43 @@ def train(config: "Config") -> None:
     import wandb
     from pytorch_lightning import seed_everything
 
-    from datamodules.layouts import LAYOUTS
+    from datamodules.layouts import build_datamodule
     from lightning_modules.detection import DetectionModule
+    from lightning_modules.models import load_weights
     from lightning_modules.results import claim_run_dir, device_name, write_results
+    from lightning_modules.settings import fit_to_machine
 
     started = time.monotonic()
-    if config.data.layout not in LAYOUTS:
-        raise UserError(f"data.layout: unknown layout '{config.data.layout}'{nearest(config.data.layout, LAYOUTS)}")
     seed_everything(config.seed, workers=True, verbose=False)
-    datamodule = LAYOUTS[config.data.layout](config)
+    datamodule = build_datamodule(config)
     run_dir = claim_run_dir(config)
     if (run_dir / "results.json").exists():
         print(f"already done: {run_dir / 'results.json'}")
         return
+    config = fit_to_machine(config)
     datamodule.prepare_data()
     datamodule.setup("fit")
     # The harder task is the one the study asks about: masks or keypoints, not boxes.
     main_metric = f"val/{datamodule.iou_types[-1]}/AP"
     module = DetectionModule(config, len(datamodule.classes) + 1, datamodule.metrics(), main_metric)
-    trainer = build_trainer(config, run_dir, datamodule, module.main_metric)
+    trainer = _trainer(config, run_dir, datamodule, module.main_metric)
     last = run_dir / "checkpoints" / "last.ckpt"
     if last.exists():
         print(f"resuming from {last}")
+    else:
+        load_weights(module.model, config.model, datamodule.classes)
 
     trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
     if trainer.interrupted:
         sys.exit(f"interrupted; the same command goes on from the last checkpoint in {run_dir}")
     if module.evaluated_step != trainer.global_step:
         trainer.validate(module, datamodule=datamodule, verbose=False)
-    metrics = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+    metrics, score = module.values, trainer.callback_metrics[module.main_metric]
     # A run that ends between two validations has its last one outside fit, where no checkpoint is compared.
-    best, best_score = trainer.checkpoint_callback, metrics[module.main_metric]
-    if best.best_model_score is None or best.best_model_score < best_score:
+    best = trainer.checkpoint_callback
+    if best.best_model_score is None or best.best_model_score < score:
         trainer.save_checkpoint(run_dir / "checkpoints" / "best.ckpt")
-    else:
-        best_score = best.best_model_score.item()
+        best.best_model_score = score
     for logger in trainer.loggers:
         logger.log_metrics({f"final/{k.removeprefix('val/')}": v for k, v in metrics.items()})
         logger.finalize("success")
@@ -92,7 +92,7 @@ def train(config: "Config") -> None:
     if trainer.is_global_zero:
         measured = {
             "metrics": metrics,
-            "best": {module.main_metric: best_score},
+            "best": {module.main_metric: best.best_model_score.item()},
             "steps": trainer.global_step,
             "anonymized_regions": datamodule.anonymized_regions,
             "device": device_name(module.device),
@@ -102,21 +102,13 @@ def train(config: "Config") -> None:
         print(f"{module.main_metric} {metrics[module.main_metric]:.1f}; results in {path}")
 
 
-def build_trainer(config: "Config", run_dir: "Path", datamodule: "LightningDataModule", metric: str) -> "Trainer":
+def _trainer(config: "Config", run_dir: "Path", datamodule: "LightningDataModule", metric: str) -> "Trainer":
     """Build Lightning's Trainer with the run's loggers, checkpoints, progress bar and pictures."""
-    from pytorch_lightning import Trainer
     from pytorch_lightning.callbacks import LearningRateMonitor
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from lightning_modules.panels import ImagePanels
     from lightning_modules.progress import LineProgress, ProgressBar
-
-    # About set-ups that are chosen on purpose here (small data, few cores), and Lightning's own internals.
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    from lightning_modules.settings import build_trainer
 
     terminal = sys.stdout.isatty()
     shows_progress = config.trainer.get("enable_progress_bar", True)
@@ -130,10 +122,7 @@ def build_trainer(config: "Config", run_dir: "Path", datamodule: "LightningDataM
     callbacks = [*_checkpoints(run_dir, metric), LearningRateMonitor("step"), ImagePanels(run_dir, datamodule.classes)]
     if shows_progress:
         callbacks.append(ProgressBar() if terminal else LineProgress())
-    try:
-        return Trainer(**arguments, default_root_dir=run_dir, callbacks=callbacks, logger=_loggers(config, run_dir))
-    except (MisconfigurationException, TypeError, ValueError) as error:
-        raise UserError(f"trainer: {error}") from None
+    return build_trainer(**arguments, default_root_dir=run_dir, callbacks=callbacks, logger=_loggers(config, run_dir))
 
 
 def _checkpoints(run_dir: "Path", metric: str) -> "list[Callback]":

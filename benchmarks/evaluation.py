@@ -1,11 +1,12 @@
 """Time and memory of the evaluation, beside torchvision, pycocotools, torchmetrics and cityscapesscripts.
 
-    python -m benchmarks.evaluation --images 8 --output evaluation.json
+    python -m benchmarks.evaluation --images 100 --peer-images 10 --output evaluation.json
 
 Each contender runs in a process of its own, over the same drawn images of 1024 × 2048 pixels, and is given what
 it takes: mask probabilities, RLEs, bitmaps or files. Making these is not timed, but is part of the memory, which
-is the growth of the process's peak. The ratios are to the first of each group; the result shows that all did the
-same work (torchmetrics differs in the second decimal, as it rounds the recall thresholds to float32).
+is the growth of the process's peak. Times are per image. The ratios are to the first of each group; where all have
+the same images, the result shows that all did the same work (torchmetrics differs in the second decimal, as it rounds
+the recall thresholds to float32). Peers may be given fewer images, of which their time is proportional.
 """
 
 import argparse
@@ -33,6 +34,8 @@ from pycocotools.cocoeval import COCOeval
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from configs import ModelConfig
+from lightning_modules.models import build_model
 from metrics.cityscapes import CityscapesAP
 from metrics.coco import CocoAP
 from metrics.rle import encode, paste_masks_as_rle
@@ -231,7 +234,47 @@ def cityscapes_scripts() -> Contender:
     return prepare, update, result
 
 
+def inference() -> Contender:
+    """Mask R-CNN R50-FPN at the size of its Cityscapes schedule, with weights that find something everywhere."""
+    torch.manual_seed(0)
+    model = build_model(
+        ModelConfig("maskrcnn_resnet50_fpn", min_size=[1024], max_size=2048, arguments={"box_score_thresh": 0.0}), 9
+    ).eval()
+    counts = []
+
+    @torch.no_grad()
+    def update(image: torch.Tensor) -> None:
+        counts.append(len(model([image])[0]["boxes"]))
+
+    return lambda scene: torch.rand(3, *SIZE), update, lambda: float(np.mean(counts))
+
+
+def evaluation() -> Contender:
+    """All that a validation of Cityscapes does with the model's output."""
+    boxes, masks = CocoAP(["bbox"], CLASSES), CityscapesAP(CLASSES)
+    counts = []
+
+    def update(given: tuple[dict, dict]) -> None:
+        scene, target = given
+        prediction = {name: scene[name] for name in ("boxes", "labels", "scores")}
+        prediction["masks"] = paste_masks_as_rle(scene["mask_probs"], scene["boxes"], SIZE)
+        boxes.update([prediction], [target])
+        masks.update([prediction], [target])
+        counts.append(len(prediction["masks"]))
+
+    def result() -> float:
+        boxes.compute()
+        masks.compute()
+        return float(np.mean(counts))
+
+    return lambda scene: (scene, target_of(scene)), update, result
+
+
 GROUPS = {
+    "a validation beside the inference it follows (result: objects per image)": {
+        "Mask R-CNN R50-FPN": inference,
+        "pasting and both AP": evaluation,
+    },
     "pasting masks (result: mask area per image)": {
         "paste_masks_as_rle": rle_pasting,
         "torchvision + encode": bitmap_pasting,
@@ -247,6 +290,8 @@ GROUPS = {
     },
 }
 
+OWN = ("paste_masks_as_rle", "CocoAP", "CityscapesAP", "pasting and both AP")
+
 
 def peak_memory() -> float:
     """Peak resident memory of this process so far, in MB."""
@@ -254,7 +299,7 @@ def peak_memory() -> float:
 
 
 def measure(group: str, name: str, images: int, predictions: int) -> dict[str, float]:
-    """Seconds and peak memory (MB) of one contender, from scene to result."""
+    """Milliseconds per image, and peak memory (MB), of one contender, from scene to result."""
     memory, seconds = peak_memory(), 0.0
     with contextlib.redirect_stdout(io.StringIO()):
         prepare, update, result = GROUPS[group][name]()
@@ -266,30 +311,34 @@ def measure(group: str, name: str, images: int, predictions: int) -> dict[str, f
         start = time.perf_counter()
         value = result()
         seconds += time.perf_counter() - start
-    return {"seconds": seconds, "peak_mb": peak_memory() - memory, "result": value}
+    return {"images": images, "ms": 1000 * seconds / images, "peak_mb": peak_memory() - memory, "result": value}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--peer-images", type=int, help="of the other contenders; default: as many")
     parser.add_argument("--predictions", type=int, default=100, help="per image")
     parser.add_argument("--output", type=Path, help="JSON file for the numbers")
     arguments = parser.parse_args()
 
-    report = {"images": arguments.images, "predictions": arguments.predictions}
+    report = {"predictions": arguments.predictions}
     for group, contenders in GROUPS.items():
-        print(f"\n{group}\n{'':24}{'seconds':>10}{'ratio':>8}{'peak MB':>10}{'ratio':>8}{'result':>16}")
+        print(f"\n{group}\n{'':22}{'images':>8}{'ms/image':>10}{'ratio':>8}{'peak MB':>10}{'ratio':>8}{'result':>16}")
         report[group] = {}
         for name in contenders:
+            is_peer = name not in OWN and arguments.peer_images is not None
+            images = arguments.peer_images if is_peer else arguments.images
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                row = pool.apply(measure, (group, name, arguments.images, arguments.predictions))
+                row = pool.apply(measure, (group, name, images, arguments.predictions))
             first = next(iter(report[group].values()), row)
-            row["seconds_ratio"] = row["seconds"] / first["seconds"]
+            row["ms_ratio"] = row["ms"] / first["ms"]
             row["peak_ratio"] = row["peak_mb"] / first["peak_mb"]
             report[group][name] = row
             print(
-                f"{name:24}{row['seconds']:10.2f}{row['seconds_ratio']:8.1f}{row['peak_mb']:10.0f}"
-                f"{row['peak_ratio']:8.1f}{row['result']:16.6f}"
+                f"{name:22}{images:8}{row['ms']:10.1f}{row['ms_ratio']:8.2f}{row['peak_mb']:10.0f}"
+                f"{row['peak_ratio']:8.1f}{row['result']:16.6f}",
+                flush=True,
             )
     if arguments.output:
         temporary = arguments.output.with_name(arguments.output.name + ".tmp")

@@ -61,11 +61,12 @@ class ModelConfig:
     """The detector under study."""
 
     name: str = MISSING  # a key of lightning_modules.models.MODELS
-    weights: str | None = None  # null, imagenet (backbone), a torchvision weights name, or a file
+    weights: str | None = None  # what training starts from: null, imagenet (backbone), COCO_V1 and the like, a file
     trainable_layers: int = 3  # backbone stages that train when weights are given, 0-5
     min_size: list[int] = field(default_factory=lambda: [800])  # shortest edge: one drawn per step; last in test
     max_size: int = 1333  # longest edge at most, pixels
-    arguments: dict[str, Any] = field(default_factory=dict)  # further torchvision model arguments
+    # further arguments of torchvision's model; and, of the ResNet-50 ones, roi_align_v2 (bool): see docs/protocol.md
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,10 +77,14 @@ class OptimizerConfig:
     lr: float = 0.02
     weight_decay: float = 1e-4
     momentum: float = 0.9  # sgd only
-    schedule: str = "multistep"  # multistep (with linear warm-up) or onecycle; both end at trainer.max_steps
+    schedule: str = "multistep"  # multistep (with linear warm-up) or onecycle; both end with training
+    steps: int | None = None  # length of training; trainer.max_steps, where given, is taken instead
+    # images a step, over all devices, that lr, steps and warmup_steps are for; for other numbers they follow the linear
+    # rule; null: they hold for any
+    batch_size: int | None = None
     warmup_steps: int = 1000  # multistep only
     warmup_factor: float = 0.001  # multistep only: the first step's share of lr
-    milestones: list[float] = field(default_factory=lambda: [0.75, 0.917])  # multistep: shares of max_steps
+    milestones: list[float] = field(default_factory=lambda: [0.75, 0.917])  # multistep: shares of training
     gamma: float = 0.1  # multistep: factor at each milestone
 
 

@@ -72,12 +72,17 @@ def write_results(run_dir: Path, config: Config, measured: dict[str, Any]) -> Pa
         "method": condition.method,
         "seed": config.seed,
         **measured,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": versions(),
         "config": asdict(config),
     }
     path = run_dir / "results.json"
     write_atomically(path, json.dumps(results, indent=2) + "\n")
     return path
+
+
+def versions() -> dict[str, str]:
+    """Name the versions that a result may depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def device_name(device: torch.device) -> str:

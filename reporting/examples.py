@@ -12,7 +12,7 @@ from anonymization.engine import Anonymizer
 from configs import Config
 from datamodules.base import DetectionDataset
 from datamodules.geometry import Geometry
-from datamodules.layouts import LAYOUTS
+from datamodules.layouts import build_datamodule
 
 WIDTH = 3.2  # inches of one picture
 DPI = 100
@@ -55,7 +55,7 @@ def side_by_side(config: Config, conditions: list[str], count: int, output: Path
 
 
 def _dataset(config: Config, condition: str) -> DetectionDataset:
-    datamodule = LAYOUTS[config.data.layout](replace(config, condition=condition))
+    datamodule = build_datamodule(replace(config, condition=condition))
     datamodule.prepare_data()
     datamodule.setup("fit")
     return DetectionDataset(

@@ -36,7 +36,7 @@ def train(config, *overrides):
 
 
 def quickstart(root, output, *overrides):
-    base = ["data.streetscenes=null", f"data.root={root}", f"output_dir={output}"]
+    base = ["data.streetscenes=null", f"data.root={root}", f"output_dir={output}", f"data.index_dir={output}/index"]
     return train("quickstart", *FAST, *base, *overrides)
 
 
@@ -94,7 +94,7 @@ def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, tmp_pa
     stop += "def kill(self, trainer, *a):\n    os._exit(9) if trainer.global_step == 3 else old(self, trainer, *a)\n"
     stop += "p.ImagePanels.on_train_batch_start = kill; train.main()"
     arguments = ["--config", "configs/quickstart.yaml", *FAST, "data.streetscenes=null", f"data.root={root}"]
-    arguments += [f"output_dir={half}", "condition=body/blur", "seed=1"]
+    arguments += [f"output_dir={half}", f"data.index_dir={half}/index", "condition=body/blur", "seed=1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
     killed = subprocess.run([sys.executable, "-c", stop, *arguments], cwd=ROOT, env=environment, timeout=500)
     assert killed.returncode == 9
@@ -133,6 +133,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(streetscenes, tmp_path):
 )
 def test_a_mistake_is_named_before_training(streetscenes, tmp_path, override, message):
     base = ["data.streetscenes=null", f"data.root={streetscenes['cityscapes']}", f"output_dir={tmp_path}"]
+    base += [f"data.index_dir={tmp_path}/index"]
     config = load_config("configs/quickstart.yaml", [*FAST, *base, "wandb.mode=disabled", override])
     with pytest.raises(UserError, match=message):
         run(config)
@@ -159,6 +160,7 @@ def test_keypoints_run(streetscenes, tmp_path):
         "condition=face/mask_out",
         "wandb.mode=disabled",
         f"output_dir={tmp_path}",
+        f"data.index_dir={tmp_path}/index",
     )
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "streetscenes_keypoints-face-mask_out-seed0" / "results.json").read_text())
@@ -178,6 +180,7 @@ def test_stock_model_on_photographs(coco_sample, tmp_path, config):
         "model.weights=null",
         "condition=body/blur",
         f"output_dir={tmp_path}",
+        f"data.index_dir={tmp_path}/index",
     )
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / f"{config}-body-blur-seed0" / "results.json").read_text())

@@ -37,6 +37,19 @@ def test_equals_cityscapesscripts(seed, tmp_path):
     assert 0 < result["segm/AP"] < 100
 
 
+@pytest.mark.parametrize("scores", [[0.5], [0.3, 0.5]])
+def test_equal_scores_and_predictions_that_come_twice(scores, tmp_path):
+    rng = np.random.default_rng(len(scores))
+    predictions, instance_ids = random_dataset(30, images=8)
+    for index, prediction in enumerate(predictions):
+        rows = np.tile(np.arange(len(prediction["labels"])), 2)
+        bitmaps, labels = prediction["bitmaps"][rows], prediction["labels"][rows].tolist()
+        predictions[index] = prediction_of(list(bitmaps), labels, rng.choice(scores, len(rows)).tolist())
+    result = ap(predictions, instance_ids)
+    assert_equal(result, script_ap(predictions, instance_ids, tmp_path))
+    assert 0 < result["segm/AP"] < 50
+
+
 def scene(*regions: tuple[slice, slice, int]) -> np.ndarray:
     """instanceIds.png of a road with rectangles on it: (rows, columns, value)."""
     ids = np.full(SIZE, IDS["road"], np.uint16)

@@ -41,6 +41,21 @@ def test_equals_pycocotools_beyond_the_number_of_detections_that_count():
         assert ap(predictions, targets, [iou_type], one_class) == pytest.approx(expected, rel=0, abs=1e-9)
 
 
+def test_keypoints_are_scored_by_their_box_whatever_their_visibility():
+    """As torchvision's references and detectron2 do: Keypoint R-CNN's ``keypoints_scores`` only say how sure a heatmap
+    is, and its visibility is always 1."""
+    predictions, targets = random_dataset(0)
+    expected = ap(predictions, targets, ["keypoints"])
+    visible = [p | {"keypoints": p["keypoints"].clone()} for p in predictions]
+    for prediction in visible:
+        prediction["keypoints"][..., 2] = 1
+        prediction["keypoints_scores"] = torch.rand(prediction["keypoints"].shape[:2])
+    assert ap(visible, targets, ["keypoints"]) == expected
+    assert pycocotools_ap("keypoints", visible, targets, CLASSES) == pytest.approx(expected, rel=0, abs=1e-9)
+    reversed_scores = [p | {"scores": 1 - p["scores"]} for p in visible]
+    assert ap(reversed_scores, targets, ["keypoints"])["keypoints/AP"] != expected["keypoints/AP"]
+
+
 def without_instances(side: dict) -> dict:
     return {key: value if key in ("image_id", "size") else value[:0] for key, value in side.items()}
 
