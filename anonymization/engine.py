@@ -8,8 +8,7 @@ People who do not meet are replaced at once; nothing is computed but what lies i
 the people's area, whatever the size of the images.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -40,7 +39,7 @@ class Anonymizer:
         """Replace the regions of a batch of images.
 
         A person's result does not depend on the rest of the batch, nor on the caller's autocast or precision of
-        matrix products: they are in double precision. Torch's threads are used where images are on the CPU.
+        matrix products: they are in double precision.
 
         Args:
             images: uint8 [3, H_i, W_i], on the device of ``regions``. Not modified.
@@ -67,8 +66,7 @@ def anonymize(images: Sequence[Tensor], regions: Regions, method: Method) -> lis
     if len(regions) == 0:
         return list(images)
     device = regions.masks.device.type
-    threads = torch.get_num_threads() if device == "cpu" else 1
-    with ThreadPoolExecutor(threads) as pool, one_thread(), torch.autocast(device, enabled=False):
+    with one_thread(), torch.autocast(device, enabled=False):
         changed, image_index = np.unique(regions.image_index.numpy(), return_inverse=True)
         people = _People(composite.Pixels([images[i] for i in changed.tolist()]), image_index, regions)
         if isinstance(method, Fill):
@@ -76,7 +74,7 @@ def anonymize(images: Sequence[Tensor], regions: Regions, method: Method) -> lis
                 people.paste(i, method.value)
         elif isinstance(method, Separable):
             for wave in _waves(regions):
-                _replace_separably(people, wave, method, map if threads == 1 else pool.map)
+                _replace_separably(people, wave, method)
         else:
             for wave in _waves(regions):
                 crops = torch.cat([people.crop(i)[None] for i in wave.tolist()])
@@ -138,7 +136,7 @@ class _People:
         target.addcmul_(self.paste_masks[person].view(bottom - top, right - left), values - target)
 
 
-def _replace_separably(people: _People, wave: np.ndarray, method: Separable, each: Callable[..., Iterator]) -> None:
+def _replace_separably(people: _People, wave: np.ndarray, method: Separable) -> None:
     boxes, regions = people.crop_boxes[wave], people.regions
     is_small = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) <= composite.LARGEST
     small, large = wave[is_small], wave[~is_small]
@@ -153,7 +151,7 @@ def _replace_separably(people: _People, wave: np.ndarray, method: Separable, eac
         regions.region,
         method,
     )
-    large_results = list(each(lambda i: people.resized_back(i, method.crop(people.crop(i))), large.tolist()))
+    large_results = [people.resized_back(i, method.crop(people.crop(i))) for i in large.tolist()]
     for values, index in small_results:
         people.pixels.buffer.scatter_(0, index, values)
     for i, values in zip(large.tolist(), large_results, strict=True):

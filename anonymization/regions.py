@@ -143,7 +143,9 @@ def _body_mask(person: np.ndarray, tight: Box, box: Box, size: tuple[int, int]) 
     mask[:, w - max(0, box[2] - size[1]) * w // width :] = False
 
     # Parts of a person thinner than a crop pixel can fall between the samples of the nearest resize. The authors
-    # leave visible what the dilation does not reach of them; here it is added.
+    # leave visible what the dilation does not reach of them; here it is added. In an enlarged box nothing is missed.
+    if height <= h and width <= w and box[0] >= 0 and box[1] >= 0 and box[2] <= size[1] and box[3] <= size[0]:
+        return mask
     rows = nearest_indices(h, height)[tight[1] - box[1] : tight[3] - box[1]]
     columns = nearest_indices(w, width)[tight[0] - box[0] : tight[2] - box[0]]
     missed = person > mask[:, columns][rows]

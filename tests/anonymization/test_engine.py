@@ -174,19 +174,6 @@ def test_settings_of_the_caller_do_not_apply(method):
         torch.set_float32_matmul_precision(precision)
 
 
-@each_method
-@each_region
-def test_threads_change_nothing(region, method):
-    scene = draw(1003, largest=900)
-    results = []
-    threads = torch.get_num_threads()
-    for count in (1, 3):
-        torch.set_num_threads(count)
-        results.append(anonymized(scene, region, method))
-    torch.set_num_threads(threads)
-    assert torch.equal(*results)
-
-
 @pytest.mark.parametrize("height", [40, 90, 200, 600])
 @each_region
 def test_blur_leaves_little_of_stripes(region, height):
