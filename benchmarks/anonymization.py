@@ -31,6 +31,7 @@ from rich.table import Table
 from anonymization.conditions import parse_condition
 from anonymization.engine import Anonymizer
 from anonymization.regions import Regions, body_regions, face_regions
+from lightning_modules.results import write_atomically
 from tests.anonymization import reference
 
 try:
@@ -173,9 +174,7 @@ def main() -> None:
     if draw_det is None:
         console.print("deface is not installed: its filters were not measured.")
     if arguments.output:
-        temporary = arguments.output.with_name(arguments.output.name + ".tmp")
-        temporary.write_text(json.dumps({"threads": arguments.threads, "rows": rows}, indent=2) + "\n")
-        temporary.replace(arguments.output)
+        write_atomically(arguments.output, json.dumps({"threads": arguments.threads, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from configs import ModelConfig
 from lightning_modules.models import build_model
+from lightning_modules.results import write_atomically
 from metrics.cityscapes import CityscapesAP
 from metrics.coco import CocoAP
 from metrics.rle import encode, paste_masks_as_rle
@@ -341,9 +342,7 @@ def main() -> None:
                 flush=True,
             )
     if arguments.output:
-        temporary = arguments.output.with_name(arguments.output.name + ".tmp")
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        temporary.replace(arguments.output)
+        write_atomically(arguments.output, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

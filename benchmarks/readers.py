@@ -37,6 +37,7 @@ from configs import load_config
 from datamodules.cityscapes import read_record
 from datamodules.layouts import LAYOUTS
 from datamodules.record import Record
+from lightning_modules.results import write_atomically
 
 SIZE = (1024, 2048)
 CITYSCAPES, COCO_IMAGES = 2975, 118_287  # images of the training splits
@@ -235,9 +236,7 @@ def main() -> None:
                 report["worker_memory"][name] = row
                 print(f"{name:38}{row[0]:10.1f}{row[1]:10.1f}")
     if arguments.output:
-        temporary = arguments.output.with_name(arguments.output.name + ".tmp")
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        temporary.replace(arguments.output)
+        write_atomically(arguments.output, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from errors import UserError
 
+# What Pillow raises for files that are no images, or damaged ones.
+DAMAGED = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
+
 RLE = dict[str, Any]  # {"size": [height, width], "counts": bytes}, COCO's compressed run lengths
 
 
@@ -55,13 +58,7 @@ class Record:
                     image = ImageOps.exif_transpose(file).convert("RGB")
         except FileNotFoundError:
             raise UserError(f"{self.path}: image is missing") from None
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-            UnidentifiedImageError,
-            Image.DecompressionBombError,
-        ) as error:
+        except DAMAGED as error:
             raise UserError(f"{self.path}: image cannot be decoded: {error}") from None
         if image.size != self.size[::-1]:
             raise UserError(
@@ -82,13 +79,7 @@ class Record:
                 size = image.size
         except FileNotFoundError:
             return f"is a link to {self.path.readlink()}: nothing there" if self.path.is_symlink() else "is missing"
-        except (
-            OSError,
-            SyntaxError,
-            ValueError,
-            UnidentifiedImageError,
-            Image.DecompressionBombError,
-        ) as error:
+        except DAMAGED as error:
             return f"cannot be read: {error}"
         end = ends.get(self.path.suffix.lower())
         if end is not None and end not in tail:

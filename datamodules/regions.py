@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 import numpy as np
+from faster_coco_eval.core import mask as mask_api
 
 from anonymization.regions import Regions, body_regions, face_regions, person_seed
-from datamodules.record import Record, decode
+from datamodules.record import Record
 from errors import UserError
 
 
@@ -21,7 +22,7 @@ def record_regions(record: Record, region: str, seed: int) -> Regions:
         UserError: a face box lies outside the image.
         ValueError: the people do not fit the image; see `body_regions`.
     """
-    masks = (decode([mask], record.size)[0] for _, mask in record.bodies)
+    masks = (mask_api.decode(mask) for _, mask in record.bodies)
     return make_regions(record, region, seed, record.size, masks, face_boxes(record))
 
 
