@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
@@ -52,6 +53,16 @@ class Unreadable(NamedTuple):
     problem: str
 
 
+@dataclass
+class Job:
+    """What is annotated beside the experiment's keys; see the command's help."""
+
+    split: str = "train"
+    output: str | None = None
+    workers: int | None = None
+    device: str = "cpu"
+
+
 @script
 def main() -> None:
     """Annotate the split that the command line names."""
@@ -64,21 +75,13 @@ def main() -> None:
     )
     parser.add_argument("--config", required=True, help="experiment file, e.g. configs/cityscapes.yaml")
     arguments, rest = parser.parse_known_args()
-    own, overrides = {"split": "train", "output": "", "workers": "", "device": "cpu"}, []
-    for argument in rest:
-        key, _, value = argument.removeprefix("--").partition("=")
-        if value and key in own:
-            own[key] = value
-        else:
-            overrides.append(argument)
-    if own["workers"] and not own["workers"].isdecimal():
-        raise UserError(f"workers: '{own['workers']}' is not a number of processes")
 
-    from configs import load_config
+    from configs import load_config, parse_arguments, split_arguments
 
-    output = Path(own["output"]) if own["output"] else None
-    workers = int(own["workers"]) if own["workers"] else None
-    annotate(load_config(arguments.config, overrides), own["split"], output, workers, own["device"])
+    own, overrides = split_arguments(Job, rest)
+    job = parse_arguments(Job, own)
+    output = None if job.output is None else Path(job.output)
+    annotate(load_config(arguments.config, overrides), job.split, output, job.workers, job.device)
 
 
 def annotate(

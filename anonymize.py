@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from errors import UserError, nearest, script
 
@@ -82,9 +82,6 @@ class FolderJob(Job):
     masks: str | None = None
 
 
-AnyJob = TypeVar("AnyJob", bound=Job)
-
-
 @script
 def main() -> None:
     """Write the copy that the command line describes."""
@@ -97,66 +94,25 @@ def main() -> None:
     )
     parser.add_argument("--config", help="experiment file that names the dataset, e.g. configs/coco_keypoints.yaml")
     arguments, rest = parser.parse_known_args()
-    assignments = ["strict=true" if a == "--strict" else a.removeprefix("--") for a in rest]
-    if arguments.config is None and not any(a.startswith("input=") for a in assignments):
+    rest = ["strict=true" if a == "--strict" else a.removeprefix("--") for a in rest]
+    keys = {a.partition("=")[0] for a in rest}
+    if arguments.config is None and "input" not in keys:
         raise UserError("what to anonymize is missing: --config FILE for a dataset, input=DIR for a folder of pictures")
+    if arguments.config is not None and (wrong := keys & {"input", "boxes", "masks"}):
+        raise UserError(f"{min(wrong)}: is for a folder of pictures, without --config")
+
+    from configs import load_config, parse_arguments, split_arguments
+
     try:
         if arguments.config is None:
-            complete = anonymize_folder(parse_job(FolderJob, assignments))
+            complete = anonymize_folder(parse_arguments(FolderJob, rest))
         else:
-            from configs import load_config
-
-            own, overrides = split_assignments(assignments)
-            complete = anonymize_dataset(load_config(arguments.config, overrides), parse_job(DatasetJob, own))
+            own, overrides = split_arguments(DatasetJob, rest)
+            complete = anonymize_dataset(load_config(arguments.config, overrides), parse_arguments(DatasetJob, own))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from here")
     if not complete:
         sys.exit(FAILED)
-
-
-def split_assignments(assignments: list[str]) -> tuple[list[str], list[str]]:
-    """Tell the keys of a `DatasetJob` from those of the experiment.
-
-    Raises:
-        UserError: for a key of neither.
-    """
-    from configs import Config
-
-    own, experiment = ({f.name for f in fields(schema)} for schema in (DatasetJob, Config))
-    parts = [], []
-    for assignment in assignments:
-        key = assignment.partition("=")[0].partition(".")[0]
-        if key in ("input", "boxes", "masks"):
-            raise UserError(f"{key}: is for a folder of pictures, without --config")
-        if key not in own | experiment:
-            raise UserError(f"unknown key '{key}'{nearest(key, own | experiment)}")
-        parts[key in experiment].append(assignment)
-    return parts
-
-
-def parse_job(schema: type[AnyJob], assignments: list[str]) -> AnyJob:
-    """Read ``key=value`` arguments into a job.
-
-    Raises:
-        UserError: for an unknown key, a value of a wrong type, or a missing output.
-    """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-
-    job = OmegaConf.structured(schema)
-    for assignment in assignments:
-        try:
-            job = OmegaConf.merge(job, OmegaConf.from_dotlist([assignment]))
-        except ConfigKeyError as error:
-            parent, _, key = str(error.full_key).rpartition(".")
-            node = OmegaConf.select(job, parent) if parent else job
-            raise UserError(f"unknown key '{error.full_key}'{nearest(key, map(str, node))}") from None
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise UserError(f"argument '{assignment}': {str(error).splitlines()[0]}") from None
-    if OmegaConf.is_missing(job, "output"):
-        raise UserError("output: is missing; name the folder of the copy with output=DIR")
-    return OmegaConf.to_object(job)
 
 
 def anonymize_dataset(config: "Config", job: DatasetJob) -> bool:

@@ -6,7 +6,7 @@ file in ``extends``; later sources win: schema, base, file, command line.
 
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from anonymization.conditions import parse_condition
 from errors import UserError, nearest
+
+Schema = typing.TypeVar("Schema")
 
 
 @dataclass
@@ -135,6 +137,41 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> Config:
         _merge(config, base_content, str(base_path))
     config.name = path.stem
     _merge(config, content, str(path))
+    _override(config, overrides)
+    _check(config, path)
+    return typing.cast(Config, OmegaConf.to_object(config))
+
+
+def split_arguments(schema: type, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Tell a command's own ``key=value`` arguments, the fields of a dataclass, from those of the experiment.
+
+    Raises:
+        UserError: for a key of neither.
+    """
+    own, experiment = ({f.name for f in fields(s)} for s in (schema, Config))
+    parts: tuple[list[str], list[str]] = [], []
+    for argument in arguments:
+        key = argument.removeprefix("--").partition("=")[0].partition(".")[0]
+        if key not in own | experiment:
+            raise UserError(f"unknown key '{key}'{nearest(key, own | experiment)}")
+        parts[key in experiment].append(argument)
+    return parts
+
+
+def parse_arguments(schema: type[Schema], arguments: list[str]) -> Schema:
+    """Read ``key=value`` or ``--key=value`` arguments into a dataclass.
+
+    Raises:
+        UserError: for an unknown key, a value of a wrong type, or one that is missing.
+    """
+    values = OmegaConf.structured(schema)
+    _override(values, arguments)
+    for key in sorted(OmegaConf.missing_keys(values)):
+        raise UserError(f"{key}: is missing; give it as {key}=VALUE")
+    return OmegaConf.to_object(values)
+
+
+def _override(config: DictConfig, overrides: list[str]) -> None:
     for override in overrides:
         assignment = override.removeprefix("--")
         if not assignment.partition("=")[1] or assignment.startswith("="):
@@ -144,8 +181,6 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> Config:
         except (OmegaConfBaseException, yaml.YAMLError) as error:
             raise UserError(f"argument '{override}': {str(error).splitlines()[0]}") from None
         _merge(config, parsed, f"argument '{override}'")
-    _check(config, path)
-    return typing.cast(Config, OmegaConf.to_object(config))
 
 
 def _read_yaml(path: Path) -> DictConfig:

@@ -312,7 +312,7 @@ def test_mistakes_are_named(run, tmp_path, layout, more, message):
     ("argument", "message"),
     [
         ("split=test", "split: unknown split 'test'"),
-        ("workers=many", "workers: 'many' is not a number"),
+        ("workers=many", "workers: Value 'many' of type 'str' could not be converted to Integer"),
         ("faces.detecter=x", "did you mean 'detector'"),
         ("output", "argument 'output' is not of the form key=value"),
     ],
