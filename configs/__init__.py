@@ -59,6 +59,27 @@ class FacesConfig:
 
 
 @dataclass
+class GeneratorsConfig:
+    """What realistic methods draw people with: each a generator as docs/generators.md names them, null for none."""
+
+    body: str | None = None  # of ``body/`` conditions, 288 × 160
+    face: str | None = None  # of ``face/`` conditions, 128 × 128
+    face_refined: str | None = None  # of large faces under ``face/realistic_refined``, 256 × 256
+    chunk: int = 32  # people generated at once, at most
+
+
+@dataclass
+class AnonymizationConfig:
+    """How the training images are anonymized; ``condition`` says what is done."""
+
+    # null: the run's. Another than the run's for training many times on one anonymization, as in the paper
+    seed: int | None = None
+    # folder that anonymize.py wrote, whose images are trained on as they are; may have {condition} (its / as -) and
+    # {seed} (of the anonymization) in it. null: anonymize the batches on the device
+    copy: str | None = None
+
+
+@dataclass
 class ModelConfig:
     """The detector under study."""
 
@@ -109,6 +130,8 @@ class Config:
     output_dir: str = "outputs"
     data: DataConfig = field(default_factory=DataConfig)
     faces: FacesConfig = field(default_factory=FacesConfig)
+    anonymization: AnonymizationConfig = field(default_factory=AnonymizationConfig)
+    generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: dict[str, Any] = field(default_factory=dict)  # arguments of Lightning's Trainer

@@ -30,11 +30,29 @@ class Separable:
     crop: Callable[[Tensor], Tensor]
 
 
-CropMethod = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Anything else, a function of the crops of P people at once.
+@dataclass(frozen=True)
+class Crops:
+    """The crops of P people, who do not meet, on one device.
 
-Takes crops (uint8 [P, 3, h, w]), masks (bool [P, 1, h, w], True where the result is pasted) and seeds (int64 [P], on
-the CPU). Returns uint8 [P, 3, h, w].
-"""
+    Attributes:
+        images: uint8 [P, 3, h, w].
+        masks: bool [P, 1, h, w], True where the result is pasted.
+        bodies: bool [P, 1, h, w], True on the person: ``masks`` before their dilation. Of a face its mask.
+        keypoints: float32 [P, 17, 3]: x and y in crop pixels, and 1 where the keypoint is known, else 0.
+        seeds: int64 [P], on the CPU; what a random method draws the person's replacement from.
+    """
+
+    images: Tensor
+    masks: Tensor
+    bodies: Tensor
+    keypoints: Tensor
+    seeds: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+CropMethod = Callable[[Crops], Tensor]
+"""Anything else, a function of the crops of P people at once: returns uint8 [P, 3, h, w]."""
 
 Method = Fill | Separable | CropMethod

@@ -1,0 +1,1 @@
+"""Generators: what realistic methods draw people with."""
