@@ -21,6 +21,11 @@ BODY_MIN_AREA = 8 * 8  # px², of the crop box
 FACE_CROP = (128, 128)
 FACE_GROWTH = 0.35  # of the side, added on each side
 
+# The same, large faces that are generated once more: the FDF256 crops of their larger face generator.
+REFINED_CROP = (256, 256)
+REFINED_GROWTH = 0.4  # of the side, shared by both sides
+REFINED_MIN_AREA = 128 * 128  # px², of the crop box with which the face was generated first
+
 Box = tuple[int, int, int, int]
 
 
@@ -98,6 +103,24 @@ def face_crop_box(face: Box, size: tuple[int, int]) -> Box:
         return left, top, left + side + 2 * growth, top + side + 2 * growth
     # At least 1, or a face of one pixel would get an empty box.
     half = max(1, int(side * (1 + 2 * FACE_GROWTH) // 2))
+    x, y = x0 + w // 2, y0 + h // 2
+    return x - half, y - half, x + half, y + half
+
+
+def refined_crop_box(face: Box) -> Box:
+    """The square box a large face is cropped with to be generated once more.
+
+    The longer side of the face box is grown by ``REFINED_GROWTH`` around the middle. Images do not limit it.
+
+    Args:
+        face: Tight box of the face, not empty.
+
+    Returns:
+        A square box that contains ``face``; may leave the image.
+    """
+    x0, y0, x1, y1 = face
+    w, h = x1 - x0, y1 - y0
+    half = max(1, int(max(w, h) * (1 + REFINED_GROWTH) // 2))
     x, y = x0 + w // 2, y0 + h // 2
     return x - half, y - half, x + half, y + half
 

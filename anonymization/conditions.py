@@ -9,9 +9,14 @@ CONDITIONS = (
     "face/blur",
     "face/mask_out",
     "face/pixelate",
+    "face/realistic",
+    "face/realistic_refined",
     "body/blur",
     "body/mask_out",
     "body/pixelate",
+    "body/realistic",
+    "body/realistic_hm",
+    "body/realistic_hm_lo",
 )
 
 
@@ -21,11 +26,19 @@ class Condition:
 
     Attributes:
         region: ``"none"``, ``"face"`` or ``"body"``.
-        method: ``"original"`` (nothing happens, region ``"none"``) or a key of ``methods.METHODS``.
+        method: ``"original"`` (nothing happens, region ``"none"``), or a key of ``methods.METHODS`` or of
+            ``engine.REALISTIC``.
     """
 
     region: str
     method: str
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """The generators that draw the people, as ``options.Generators`` calls them, in their order; mostly none."""
+        if not self.method.startswith("realistic"):
+            return ()
+        return (self.region, "face_refined") if self.method == "realistic_refined" else (self.region,)
 
     def __str__(self) -> str:
         return self.method if self.region == "none" else f"{self.region}/{self.method}"

@@ -9,6 +9,8 @@ the people's area, whatever the size of the images.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,30 +18,78 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anonymization import composite
-from anonymization.boxes import crop_interpolation
+from anonymization.boxes import BODY_CROP, FACE_CROP, REFINED_CROP, crop_interpolation
 from anonymization.conditions import Condition
+from anonymization.generators import load_generator
 from anonymization.methods import METHODS
-from anonymization.methods.base import Fill, Method, Separable
-from anonymization.regions import Regions
+from anonymization.methods.base import CropMethod, Crops, Fill, Method, Separable
+from anonymization.methods.histogram import RealisticHM
+from anonymization.methods.latent_optimization import RealisticHMLO
+from anonymization.methods.realistic import Realistic
+from anonymization.options import Generators
+from anonymization.regions import Regions, refined_regions
 from anonymization.resampling import Interpolation, resize
+from errors import UserError
 from threads import one_thread
+
+# Beside METHODS, those that draw people with a generator, by the name they have in a condition.
+REALISTIC: dict[str, type[Realistic]] = {
+    "realistic": Realistic,
+    "realistic_refined": Realistic,
+    "realistic_hm": RealisticHM,
+    "realistic_hm_lo": RealisticHMLO,
+}
+CROPS = {"body": BODY_CROP, "face": FACE_CROP, "face_refined": REFINED_CROP}  # of each generator: height, width
 
 
 class Anonymizer:
-    """Anonymizes batches of images under one condition.
+    """Anonymizes batches of images under one condition; picklable, without the generators it has loaded.
 
     Args:
         condition: Which region of people is replaced, and how.
+        generators: What realistic conditions draw people with.
+
+    Raises:
+        UserError: A generator that the condition needs is not named, or ``chunk`` is no number of people.
     """
 
-    def __init__(self, condition: Condition) -> None:
+    def __init__(self, condition: Condition, generators: Generators | None = None) -> None:
         self.condition = condition
+        self.generators = generators or Generators()
+        for key in condition.generators:
+            if getattr(self.generators, key) is None:
+                raise UserError(f"generators.{key}: is missing; {condition} needs one: see docs/generators.md")
+        if self.generators.chunk < 1:
+            raise UserError(f"generators.chunk: {self.generators.chunk} is no number of people, 1 or more")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_realistic"}
+
+    def load(self) -> dict[str, str]:
+        """Load the condition's generators now rather than at the first call, and return their names by key.
+
+        Raises:
+            UserError: One cannot be loaded, or is not fit for the condition.
+        """
+        return {key: method.generator.name for key, method in self._realistic.items()}
+
+    @cached_property
+    def _realistic(self) -> dict[str, Realistic]:
+        options, methods = self.generators, {}
+        for key in self.condition.generators:
+            generator = load_generator(f"generators.{key}", getattr(options, key), CROPS[key], options.diffusers)
+            try:
+                methods[key] = REALISTIC[self.condition.method](generator, options.chunk)
+            except UserError as error:
+                raise UserError(f"generators.{key}: {error}") from None
+        return methods
 
     def __call__(self, images: Sequence[Tensor], regions: Regions) -> list[Tensor]:
         """Replace the regions of a batch of images.
 
         A person's result does not depend on the rest of the batch, nor on the caller's autocast or precision of
-        matrix products: they are in double precision.
+        matrix products: they are in double precision. Of a realistic condition that holds up to the rounding of the
+        generator's arithmetic, which can differ with the number of people at once.
 
         Args:
             images: uint8 [3, H_i, W_i], on the device of ``regions``. Not modified.
@@ -55,32 +105,43 @@ class Anonymizer:
             return list(images)
         if regions.region != self.condition.region:
             raise ValueError(f"regions of kind {regions.region!r} given for the condition {str(self.condition)!r}")
-        return anonymize(images, regions, METHODS[self.condition.method])
+        if not self.condition.generators:
+            return anonymize(images, regions, METHODS[self.condition.method])
+        results = list(images)
+        for key, method in self._realistic.items():
+            if key == "face_refined":
+                regions = refined_regions(regions, [tuple(image.shape[1:]) for image in images])
+            results = anonymize(results, regions, method)
+        return results
 
 
 @torch.compiler.disable
 @torch.no_grad()
 def anonymize(images: Sequence[Tensor], regions: Regions, method: Method) -> list[Tensor]:
-    """What ``Anonymizer`` does, for any method."""
+    """What ``Anonymizer`` does, for any method.
+
+    Raises:
+        ValueError: The regions do not fit the images, or the method does not return crops like those it got.
+    """
     _check(images, regions)
     if len(regions) == 0:
         return list(images)
     device = regions.masks.device.type
-    with one_thread(), torch.autocast(device, enabled=False):
+    with torch.autocast(device, enabled=False):
         changed, image_index = np.unique(regions.image_index.numpy(), return_inverse=True)
-        people = _People(composite.Pixels([images[i] for i in changed.tolist()]), image_index, regions)
+        with one_thread():
+            people = _People(composite.Pixels([images[i] for i in changed.tolist()]), image_index, regions)
         if isinstance(method, Fill):
-            for i in range(len(regions)):
-                people.paste(i, method.value)
+            with one_thread():
+                for i in range(len(regions)):
+                    people.paste(i, method.value)
         elif isinstance(method, Separable):
-            for wave in _waves(regions):
-                _replace_separably(people, wave, method)
+            with one_thread():
+                for wave in _waves(regions):
+                    _replace_separably(people, wave, method)
         else:
             for wave in _waves(regions):
-                crops = torch.cat([people.crop(i)[None] for i in wave.tolist()])
-                results = method(crops, regions.masks[wave][:, None], regions.seeds[wave])
-                for i, result in zip(wave.tolist(), results, strict=True):
-                    people.paste(i, people.resized_back(i, result))
+                _replace_crops(people, wave, method)
     outputs = list(images)
     for i, image in zip(changed.tolist(), people.pixels.images, strict=True):
         outputs[i] = image
@@ -156,6 +217,45 @@ def _replace_separably(people: _People, wave: np.ndarray, method: Separable) -> 
         people.pixels.buffer.scatter_(0, index, values)
     for i, values in zip(large.tolist(), large_results, strict=True):
         people.paste(i, values)
+
+
+def cut(images: Sequence[Tensor], regions: Regions) -> Crops:
+    """The crops of all people of a batch of images as they are, in the order of the regions.
+
+    Args:
+        images: uint8 [3, H_i, W_i], on the device of ``regions``.
+        regions: At least one.
+
+    Raises:
+        ValueError: The regions do not fit the images.
+    """
+    _check(images, regions)
+    with one_thread():
+        people = _People(composite.Pixels(list(images)), regions.image_index.numpy(), regions)
+        return _crops(people, np.arange(len(regions)))
+
+
+def _crops(people: _People, wave: np.ndarray) -> Crops:
+    regions, images = people.regions, torch.cat([people.crop(i)[None] for i in wave.tolist()])
+    return Crops(
+        images,
+        regions.masks[wave][:, None],
+        regions.bodies[wave][:, None],
+        regions.keypoints[wave].to(images.device),
+        regions.seeds[wave],
+    )
+
+
+def _replace_crops(people: _People, wave: np.ndarray, method: CropMethod) -> None:
+    with one_thread():
+        crops = _crops(people, wave)
+    results = method(crops)  # in the caller's number of threads: it may be a neural network
+    if results.dtype != torch.uint8 or results.shape != crops.images.shape:
+        given = f"{results.dtype} {list(results.shape)}"
+        raise ValueError(f"the method returned {given}: expected torch.uint8 {list(crops.images.shape)}")
+    with one_thread():
+        for i, result in zip(wave.tolist(), results, strict=True):
+            people.paste(i, people.resized_back(i, result))
 
 
 def _waves(regions: Regions) -> list[np.ndarray]:

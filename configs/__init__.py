@@ -1,7 +1,7 @@
 """The typed schema of an experiment, and how its YAML file and overrides become one resolved `Config`.
 
-Every key of every experiment stands here with its type, meaning and default. A file may name one base
-file in ``extends``; later sources win: schema, base, file, command line.
+Every key of every experiment stands here, or in `anonymization.options`, with its type, meaning and default. A file
+may name one base file in ``extends``; later sources win: schema, base, file, command line.
 """
 
 import types
@@ -15,6 +15,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from anonymization.conditions import parse_condition
+from anonymization.options import Generators
+from configs.generator import GeneratorConfig
 from errors import UserError, nearest
 
 Schema = typing.TypeVar("Schema")
@@ -56,16 +58,6 @@ class FacesConfig:
     file: str | None = None  # face boxes in the authors' layout; null: the layout's own file name in data.root
     detector: str = "centerface"  # centerface, torchscript:PATH, coco-keypoints, or a file of boxes to match anew
     score: float = 0.3  # least score of a detection (Hukkelås & Lindseth 2023; Cityscapes 0.2)
-
-
-@dataclass
-class GeneratorsConfig:
-    """What realistic methods draw people with: each a generator as docs/generators.md names them, null for none."""
-
-    body: str | None = None  # of ``body/`` conditions, 288 × 160
-    face: str | None = None  # of ``face/`` conditions, 128 × 128
-    face_refined: str | None = None  # of large faces under ``face/realistic_refined``, 256 × 256
-    chunk: int = 32  # people generated at once, at most
 
 
 @dataclass
@@ -121,36 +113,55 @@ class WandbConfig:
 
 
 @dataclass
-class Config:
-    """One cell of the study: dataset, condition, model, seed, and how it is trained."""
+class Experiment:
+    """What all experiments have in common."""
 
     name: str = MISSING  # the experiment; by default its file's stem
-    condition: str = "original"  # see anonymization.conditions
     seed: int = 0
     output_dir: str = "outputs"
     data: DataConfig = field(default_factory=DataConfig)
     faces: FacesConfig = field(default_factory=FacesConfig)
-    anonymization: AnonymizationConfig = field(default_factory=AnonymizationConfig)
-    generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: dict[str, Any] = field(default_factory=dict)  # arguments of Lightning's Trainer
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
 
-def load_config(path: str | Path, overrides: list[str] = ()) -> Config:
+@dataclass
+class Config(Experiment):
+    """One cell of the study: dataset, condition, model, seed, and how it is trained."""
+
+    condition: str = "original"  # see anonymization.conditions
+    anonymization: AnonymizationConfig = field(default_factory=AnonymizationConfig)
+    generators: Generators = field(default_factory=Generators)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    @property
+    def anonymization_seed(self) -> int:
+        """What people's replacements are drawn from: ``anonymization.seed``, else the run's."""
+        return self.seed if self.anonymization.seed is None else self.anonymization.seed
+
+
+@dataclass
+class GeneratorExperiment(Experiment):
+    """The training of a generator on the people of a dataset."""
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+
+
+def load_config(path: str | Path, overrides: list[str] = (), schema: type[Schema] = Config) -> Schema:
     """Read an experiment file and command-line overrides into a resolved, checked config.
 
     Args:
-        path: YAML file with keys of `Config` and, at most once, ``extends: FILE`` (relative to it).
+        path: YAML file with keys of the schema and, at most once, ``extends: FILE`` (relative to it).
         overrides: ``key=value`` or ``--key=value`` with dotted keys; values are YAML.
+        schema: `Config` or `GeneratorExperiment`.
 
     Raises:
         UserError: for an unreadable file, an unknown key, a wrong type, an impossible condition or a
             missing value; the message names file, key, value and the nearest valid choice.
     """
     path = Path(path)
-    config = OmegaConf.structured(Config)
+    config = OmegaConf.structured(schema)
     content = _read_yaml(path)
     if base := content.pop("extends", None):
         base_path = path.parent / str(base)
@@ -162,7 +173,18 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> Config:
     _merge(config, content, str(path))
     _override(config, overrides)
     _check(config, path)
-    return typing.cast(Config, OmegaConf.to_object(config))
+    return typing.cast(Schema, OmegaConf.to_object(config))
+
+
+def trains_generator(path: str | Path) -> bool:
+    """Say whether an experiment file, or the one it extends, is about a generator: a `GeneratorExperiment`.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    content = _read_yaml(Path(path))
+    files = [content, _read_yaml(Path(path).parent / str(content.extends))] if "extends" in content else [content]
+    return any("generator" in file for file in files)
 
 
 def split_arguments(schema: type, arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -235,7 +257,8 @@ def _merge(config: DictConfig, content: DictConfig, source: str) -> None:
 def _check(config: DictConfig, path: Path) -> None:
     for key in sorted(OmegaConf.missing_keys(config)):
         raise UserError(f"{path}: {key} has no value; set it in the file or as {key}=VALUE")
-    parse_condition(config.condition)
+    if "condition" in config:
+        parse_condition(config.condition)
     for key, value in config.trainer.items():
         _check_trainer_argument(str(key), value)
 

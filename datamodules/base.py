@@ -1,6 +1,7 @@
 """What all datasets share: samples, batches, loaders, and anonymization of the batch on the device."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -18,6 +19,7 @@ from anonymization.conditions import parse_condition
 from anonymization.engine import Anonymizer
 from anonymization.regions import Regions, person_seed
 from configs import Config
+from datamodules.copies import Copy, check_copy, copy_folder
 from datamodules.geometry import MIRRORED, Geometry
 from datamodules.index import Plan, RecordIndex, read_index
 from datamodules.record import Instance, Record, decode, relabelled
@@ -56,6 +58,7 @@ class DetectionDataset(Dataset):
         geometry: augmentation, training only.
         region: the region to prepare for anonymization: none, body or face.
         seed: of the run.
+        anonymization_seed: what people's replacements are drawn from.
         training: make training targets and regions, else validation targets.
     """
 
@@ -68,6 +71,7 @@ class DetectionDataset(Dataset):
         geometry: Geometry,
         region: str,
         seed: int,
+        anonymization_seed: int,
         training: bool,
     ) -> None:
         self.records = records
@@ -76,6 +80,7 @@ class DetectionDataset(Dataset):
         self.geometry = geometry
         self.region = region
         self.seed = seed
+        self.anonymization_seed = anonymization_seed
         self.training = training
 
     def __len__(self) -> int:
@@ -121,14 +126,17 @@ class DetectionDataset(Dataset):
                 rles.append(rle)
         boxes = np.concatenate([_boxes(instances), faces])
         keypoints = _keypoints(instances if self.with_keypoints else [])
+        poses = np.array([*record.keypoints.values()], np.float32).reshape(-1, 17, 3)
+        joints = np.concatenate([keypoints, poses])
 
         corners = boxes[:, [[0, 1], [2, 1], [0, 3], [2, 3]]]
-        points = np.concatenate([corners.reshape(-1, 2), keypoints[..., :2].reshape(-1, 2)])
+        points = np.concatenate([corners.reshape(-1, 2), joints[..., :2].reshape(-1, 2)])
         image, masks, points, mirrored = self.geometry(geometry_seed, image, decode(rles, record.size), points)
         size = image.shape[:2]
-        corners, joints = np.split(points, [4 * len(boxes)])
+        corners, places = np.split(points, [4 * len(boxes)])
         boxes = _boxes_of(corners.reshape(-1, 4, 2), size)
-        keypoints = _moved_keypoints(keypoints, joints.reshape(-1, 17, 2), size, mirrored)
+        joints = _moved_keypoints(joints, places.reshape(-1, 17, 2), mirrored)
+        keypoints, poses = _visible_keypoints(joints[: len(keypoints)], size), joints[len(keypoints) :]
 
         # torchvision refuses boxes without an area; such an object can teach nothing.
         count = len(instances)
@@ -146,7 +154,8 @@ class DetectionDataset(Dataset):
         regions = None
         if self.region != "none":
             people = (masks[rows[id_]] for id_, _ in bodies)
-            regions = make_regions(record, self.region, self.seed, size, people, boxes[count:])
+            pose_of = dict(zip(record.keypoints, poses, strict=True))
+            regions = make_regions(record, self.region, self.anonymization_seed, size, people, boxes[count:], pose_of)
         return _to_tensor(image), target, regions
 
 
@@ -173,12 +182,17 @@ def _boxes_of(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
 
 
-def _moved_keypoints(keypoints: np.ndarray, joints: np.ndarray, size: tuple[int, int], mirrored: bool) -> np.ndarray:
-    """Keypoints [N, 17, 3] at their new places; those that left the image become unlabelled."""
-    outside = ((joints < 0) | (joints > np.array(size[::-1]))).any(-1) | (keypoints[..., 2] == 0)
-    moved = np.concatenate([joints, keypoints[..., 2:]], axis=-1)
-    moved[outside] = 0
+def _moved_keypoints(keypoints: np.ndarray, places: np.ndarray, mirrored: bool) -> np.ndarray:
+    """Keypoints float32 [N, 17, 3] at their new places [N, 17, 2]; 0 where unlabelled."""
+    moved = np.concatenate([places, keypoints[..., 2:]], axis=-1)
+    moved[keypoints[..., 2] == 0] = 0
     return (moved[:, MIRRORED] if mirrored else moved).astype(np.float32)
+
+
+def _visible_keypoints(keypoints: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Keypoints [N, 17, 3], of which those that left the image become unlabelled."""
+    outside = ((keypoints[..., :2] < 0) | (keypoints[..., :2] > np.array(size[::-1]))).any(-1)
+    return np.where(outside[..., None], np.float32(0), keypoints)
 
 
 def collate(samples: list[tuple[Tensor, dict[str, Any], Regions | None]]) -> Batch:
@@ -197,7 +211,8 @@ class EpochSampler(DistributedSampler):
 class DetectionDataModule(LightningDataModule):
     """A dataset under one condition. A subclass says how its files lie.
 
-    The training split is anonymized on the device, batch by batch; the validation split never is.
+    The training split is anonymized on the device, batch by batch, or read from a copy where that was done before; the
+    validation split never is.
 
     Args:
         config: of the run.
@@ -207,16 +222,22 @@ class DetectionDataModule(LightningDataModule):
     iou_types: ClassVar[tuple[str, ...]]  # what is evaluated: bbox, segm, keypoints
     annotation_paths: ClassVar[tuple[str, ...]]  # in the root: what a copy of the dataset needs beside the images
     faces_name: ClassVar[str]  # of the file with a split's face boxes in the root
+    posed_regions: ClassVar[tuple[str, ...]] = ("body", "face")  # whose people can have keypoints
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        self.run_config = config
         self.config = config.data
         self.faces = config.faces
         self.seed = config.seed
         self.root = Path(config.data.root)
         self.condition = parse_condition(config.condition)
-        self.anonymizer = Anonymizer(self.condition)
-        self.anonymized_regions = 0  # in all training batches so far
+        self.anonymizer = Anonymizer(self.condition, config.generators)
+        self.copy_folder = copy_folder(config)
+        self.copy: Copy | None = None  # what is in that folder, once it is checked
+        self.region = "none" if self.copy_folder else self.condition.region  # that training batches are anonymized in
+        # in all training batches so far; of a copy, in its images, each counted once
+        self.anonymized_regions = 0
         self.geometry = Geometry(config.data.geometry)  # here, so that a wrong name ends the run at once
         self.train: Sequence[Record] = []
         self.val: Sequence[Record] = []
@@ -228,6 +249,15 @@ class DetectionDataModule(LightningDataModule):
     def faces_file(self, split: str) -> Path:
         """Return the file with a split's face boxes: ``faces.file``, or the layout's own in the root."""
         return Path(self.faces.file or self.root / self.faces_name.format(split=split))
+
+    def keypoints_file(self, split: str) -> Path:
+        """Return the file with the keypoints of a split's people, for layouts without any of their own."""
+        return self.root / f"annotated_keypoints_{split}.json"
+
+    def posed(self, region: str) -> bool:
+        """Say whether the people of a region are read with their poses: where a generator draws them."""
+        is_drawn = region == self.condition.region and bool(self.condition.generators)
+        return is_drawn and region in self.posed_regions
 
     def sources(self, split: str, region: str) -> list[Path]:
         """List the files and folders that the records of a split are made of, there or not."""
@@ -249,7 +279,8 @@ class DetectionDataModule(LightningDataModule):
         Raises:
             UserError: naming the file and object that is missing or wrong.
         """
-        name = (self.config.layout, split, region, *sorted(self.config.ignore_classes))
+        people = f"posed_{region}" if self.posed(region) else region
+        name = (self.config.layout, split, people, *sorted(self.config.ignore_classes))
         records = read_index(
             Path(self.config.index_dir),
             name,
@@ -297,6 +328,17 @@ class DetectionDataModule(LightningDataModule):
                 workers=max(1, self.config.num_workers),
             )
 
+    def check_anonymization(self) -> None:
+        """Load the condition's generators and check the copy that is trained on, where there are such.
+
+        Raises:
+            UserError: a generator cannot be loaded, or the copy is not what the run needs.
+        """
+        names = self.anonymizer.load()
+        if self.copy_folder and self.copy is None:
+            self.copy = check_copy(self.copy_folder, self.image_folder("train"), self.run_config, names)
+            self.anonymized_regions = self.copy.regions
+
     def setup(self, stage: str) -> None:
         """Read the splits once and look at every image file before any training."""
         if self.val:
@@ -304,11 +346,12 @@ class DetectionDataModule(LightningDataModule):
         if not self.root.is_dir():
             raise UserError(f"data.root: folder {self.root} does not exist")
         if stage == "fit":
-            records = self._checked("train", self.condition.region)
+            self.check_anonymization()
+            records = self._training_source().checked("train", self.region)
             self.train = records.select(records.trainable)
             if not self.train:
                 raise UserError(f"data.root: {self.root} has no training image with a usable annotation")
-        self.val = self._checked(self.config.val_split, "none")
+        self.val = self.checked(self.config.val_split, "none")
         if not self.val:
             raise UserError(f"data.root: {self.root} has no validation image")
         if stage == "fit" and self.val.classes != records.classes:
@@ -318,7 +361,18 @@ class DetectionDataModule(LightningDataModule):
                 f"{', '.join(sorted(differing))}"
             )
 
-    def _checked(self, split: str, region: str) -> RecordIndex:
+    def _training_source(self) -> "DetectionDataModule":
+        if self.copy is None:
+            return self
+        data = replace(self.config, root=str(self.copy.folder), streetscenes=None)
+        return type(self)(replace(self.run_config, condition="original", data=data))
+
+    def checked(self, split: str, region: str) -> RecordIndex:
+        """Read the records of a split and look at their image files.
+
+        Raises:
+            UserError: naming an image that is missing or damaged, unless such are left out.
+        """
         records = self.read(split, region)
         good = np.ones(len(records), bool)
         bad = []
@@ -348,8 +402,9 @@ class DetectionDataModule(LightningDataModule):
             with_masks="segm" in self.iou_types,
             with_keypoints="keypoints" in self.iou_types,
             geometry=self.geometry,
-            region=self.condition.region if training else "none",
+            region=self.region if training else "none",
             seed=self.seed,
+            anonymization_seed=self.run_config.anonymization_seed,
             training=training,
         )
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -19,6 +19,7 @@ from datamodules import coco
 from datamodules.base import DetectionDataModule
 from datamodules.files import naming, read_face_boxes, read_json
 from datamodules.index import Plan
+from datamodules.keypoints import Poses, read_keypoints
 from datamodules.record import RLE, Instance, Record
 from datamodules.runs import Runs
 from errors import UserError, nearest
@@ -36,6 +37,7 @@ class Bdd100kDataModule(DetectionDataModule):
     iou_types: ClassVar[tuple[str, ...]] = ("bbox", "segm")
     annotation_paths: ClassVar[tuple[str, ...]] = ("labels", "jsons")
     faces_name: ClassVar[str] = "face_boxes_{split}.json"
+    posed_regions: ClassVar[tuple[str, ...]] = ("body",)  # the files do not say whose face it is
 
     def image_folder(self, split: str) -> Path:
         """See the base class."""
@@ -52,10 +54,12 @@ class Bdd100kDataModule(DetectionDataModule):
     def sources(self, split: str, region: str) -> list[Path]:
         """See the base class."""
         faces = [self.faces_file(split)] if region == "face" else []
-        return [self.root / self.image_folder(split), self.converted_file(split), self.bitmask_folder(split), *faces]
+        poses = [self.keypoints_file(split)] if self.posed(region) else []
+        annotations = [self.converted_file(split), self.bitmask_folder(split)]
+        return [self.root / self.image_folder(split), *annotations, *faces, *poses]
 
     def plan(self, split: str, region: str) -> Plan:
-        """See the base class. The ids of images in the file of face boxes are those of the converted file."""
+        """See the base class. The ids of images in the files of faces and keypoints are those of the converted file."""
         folder, converted = self.root / self.image_folder(split), self.converted_file(split)
         content = read_converted(converted)
         if content is not None:
@@ -77,7 +81,8 @@ class Bdd100kDataModule(DetectionDataModule):
             faces = {id_: list(enumerate(boxes)) for id_, boxes in read_face_boxes(path).items()}
             if faces and faces.keys().isdisjoint(jobs):
                 raise UserError(f"{path}: none of its image ids is that of an image in {folder}")
-        return Plan(CLASSES, read, [(*job, faces.get(id_, [])) for id_, job in jobs.items()])
+        keypoints = read_keypoints(self.keypoints_file(split), jobs) if self.posed(region) else {}
+        return Plan(CLASSES, read, [(*job, faces.get(id_, []), keypoints.get(id_)) for id_, job in jobs.items()])
 
 
 def read_converted(path: Path) -> dict[str, Any] | None:
@@ -116,6 +121,7 @@ def read_annotations(
     image: dict[str, Any],
     annotations: list[coco.Annotation],
     faces: list[tuple[int, list[float]]],
+    poses: Poses | None,
 ) -> Record:
     """Make the record of an image from the file in COCO's format; see `datamodules.coco.read_record`."""
     annotations = sorted(annotations, key=lambda annotation: annotation["id"])
@@ -125,10 +131,12 @@ def read_annotations(
         replace(instance, id=place, crowd=bool(annotation["iscrowd"] or annotation["ignore"]))
         for place, (instance, annotation) in enumerate(zip(record.instances, annotations, strict=True))
     ]
-    return replace(record, instances=instances, bodies=_pedestrians(instances))
+    return _with_people(replace(record, instances=instances), poses)
 
 
-def read_objects(image_id: str, image: Path, bitmask: Path, faces: list[tuple[int, list[float]]]) -> Record:
+def read_objects(
+    image_id: str, image: Path, bitmask: Path, faces: list[tuple[int, list[float]]], poses: Poses | None
+) -> Record:
     """Make the record of an image from its bitmask.
 
     Raises:
@@ -150,7 +158,7 @@ def read_objects(image_id: str, image: Path, bitmask: Path, faces: list[tuple[in
                 crowd=bool(item.attributes & (CROWD | IGNORED)),
             )
         )
-    return Record(image_id, image, pixels.shape[:2], instances, bodies=_pedestrians(instances), faces=faces)
+    return _with_people(Record(image_id, image, pixels.shape[:2], instances, faces=faces), poses)
 
 
 def read_bitmask(path: Path) -> np.ndarray:
@@ -192,5 +200,7 @@ def bitmask_objects(pixels: np.ndarray) -> list[BitmaskObject]:
     return [BitmaskObject(*item, runs.mask(runs.values == value)) for *item, value in found]
 
 
-def _pedestrians(instances: list[Instance]) -> list[tuple[int, RLE]]:
-    return [(i.id, i.mask) for i in instances if CLASSES[i.label - 1] == "pedestrian" and not i.crowd]
+def _with_people(record: Record, poses: Poses | None) -> Record:
+    people = {i.id: i.mask for i in record.instances if CLASSES[i.label - 1] == "pedestrian" and not i.crowd}
+    keypoints = {} if poses is None else poses.of(list(people))
+    return replace(record, bodies=list(people.items()), keypoints=keypoints)

@@ -1,5 +1,6 @@
 """Cityscapes: ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`` with ``gtFine/SPLIT/CITY/*_gtFine_polygons.json``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from torchmetrics import Metric
 from datamodules.base import DetectionDataModule
 from datamodules.files import naming, read_face_boxes, read_json
 from datamodules.index import Plan
+from datamodules.keypoints import Poses, cityscapes_people, read_keypoints
 from datamodules.record import RLE, Instance, Record
 from datamodules.runs import Runs
 from errors import UserError, nearest
@@ -39,6 +41,7 @@ class CityscapesDataModule(DetectionDataModule):
     iou_types: ClassVar[tuple[str, ...]] = ("bbox", "segm")
     annotation_paths: ClassVar[tuple[str, ...]] = ("gtFine",)
     faces_name: ClassVar[str] = "face_boxes_{split}.json"
+    posed_regions: ClassVar[tuple[str, ...]] = ("body",)  # the files do not say whose face it is
 
     def metrics(self) -> list[Metric]:
         """AP of boxes is COCO's, AP of masks the Cityscapes benchmark's own."""
@@ -52,7 +55,8 @@ class CityscapesDataModule(DetectionDataModule):
     def sources(self, split: str, region: str) -> list[Path]:
         """See the base class."""
         faces = [self.faces_file(split)] if region == "face" else []
-        return [self.root / self.image_folder(split), self.root / "gtFine" / split, *faces]
+        poses = [self.keypoints_file(split)] if self.posed(region) else []
+        return [self.root / self.image_folder(split), self.root / "gtFine" / split, *faces, *poses]
 
     def plan(self, split: str, region: str) -> Plan:
         """See the base class."""
@@ -66,7 +70,10 @@ class CityscapesDataModule(DetectionDataModule):
             faces = {id_.removesuffix("_leftImg8bit.png"): boxes for id_, boxes in read_face_boxes(path).items()}
             if faces and faces.keys().isdisjoint(map(image_id, images)):
                 raise UserError(f"{path}: none of its images is in {folder}")
-        return Plan(CLASSES, read_record, [(image, faces.get(image_id(image), [])) for image in images])
+        ids = [image_id(image) for image in images]
+        keypoints = read_keypoints(self.keypoints_file(split), ids) if self.posed(region) else {}
+        jobs = [(image, faces.get(id_, []), keypoints.get(id_)) for image, id_ in zip(images, ids, strict=True)]
+        return Plan(CLASSES, read_record, jobs)
 
 
 def image_id(image: Path) -> str:
@@ -74,8 +81,13 @@ def image_id(image: Path) -> str:
     return image.stem.removesuffix("_leftImg8bit")
 
 
-def read_record(image: Path, faces: list[list[float]]) -> Record:
+def read_record(image: Path, faces: list[list[float]], poses: Poses | None = None) -> Record:
     """Read one image's polygons into a record; instance ids are places in the file's list of objects.
+
+    Args:
+        image: the file.
+        faces: x0, y0, x1, y1 of each.
+        poses: of the image's people, groups too.
 
     Raises:
         UserError: naming the file and the object that is missing or wrong.
@@ -96,8 +108,10 @@ def read_record(image: Path, faces: list[list[float]]) -> Record:
             draw_object(draw, item, place + 1)
     runs = Runs(np.asarray(canvas))
     instances = _instances(objects, runs)
-    people = [(i.id, i.mask) for i in instances if i.label == 1 + CLASSES.index("person") and not i.crowd]
-    return Record(image_id(image), image, size, instances, _void(objects, runs), people, list(enumerate(faces)))
+    person = 1 + CLASSES.index("person")
+    people = [(i.id, i.mask) for i in instances if i.label == person and not i.crowd]
+    record = Record(image_id(image), image, size, instances, _void(objects, runs), people, list(enumerate(faces)))
+    return record if poses is None else replace(record, keypoints=poses.of(cityscapes_people(record, person)))
 
 
 def draw_object(draw: ImageDraw.ImageDraw, item: dict[str, Any], value: int) -> None:

@@ -1,7 +1,7 @@
 """COCO: ``SPLIT2017/*.jpg`` with ``annotations/instances_SPLIT2017.json`` and ``person_keypoints_SPLIT2017.json``."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,12 +51,13 @@ class _CocoDataModule(DetectionDataModule):
         people = {} if region == "none" else self._people(split, by_image)
         bodies = people if region == "body" else {}
         faces = self._faces(split, people) if region == "face" else {}
+        posed = people if self.posed(region) else {}
         with naming(path, "images"):
             images = sorted(content["images"], key=lambda image: image["file_name"])
             if not images:
                 raise ValueError("there is none")
         ids = [image["id"] for image in images]
-        jobs = [(i, by_image.get(i["id"], []), bodies.get(i["id"], []), faces.get(i["id"], [])) for i in images]
+        jobs = [(i, *(group.get(i["id"], []) for group in (by_image, bodies, faces, posed))) for i in images]
         if faces and faces.keys().isdisjoint(ids):
             raise UserError(f"{self.faces_file(split)}: none of its images is in {path}")
         labels = {id_: label for label, (id_, _) in enumerate(categories, start=1)}
@@ -152,6 +153,7 @@ def read_record(
     annotations: list[Annotation],
     bodies: list[Annotation],
     faces: list[tuple[int, list[float]]],
+    posed: Sequence[Annotation] = (),
 ) -> Record:
     """Make the record of an image.
 
@@ -164,6 +166,7 @@ def read_record(
         annotations: of the image.
         bodies: annotations of the people to anonymize.
         faces: (annotation id, x0, y0, x1, y1) to anonymize.
+        posed: annotations whose keypoints the record gets.
 
     Raises:
         UserError: naming the file and the image or annotation that is wrong.
@@ -178,7 +181,14 @@ def read_record(
     for annotation in bodies:
         with naming(path, f"annotation {annotation['id']}"):
             people.append((annotation["id"], to_rle(annotation["segmentation"], size)))
-    return Record(str(image["id"]), folder / image["file_name"], size, instances, bodies=people, faces=faces)
+    known = {}
+    for annotation in posed:
+        with naming(path, f"annotation {annotation['id']}"):
+            joints = known[annotation["id"]] = np.array(annotation["keypoints"], np.float32).reshape(17, 3)
+            joints[:, 2] = joints[:, 2] > 0
+    return Record(
+        str(image["id"]), folder / image["file_name"], size, instances, bodies=people, faces=faces, keypoints=known
+    )
 
 
 def to_rle(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> RLE:

@@ -59,7 +59,7 @@ def dataset_original(datamodule: "DetectionDataModule", split: str, copy_annotat
     records = datamodule.read(split, region)
     names = _names(root, images, records)
     about = {"layout": datamodule.config.layout, "split": split}
-    unmatched = sorted(_pictures(root, images) - set(names))
+    unmatched = sorted(pictures(root, images) - set(names))
     problems = dict.fromkeys(unmatched, "no annotation is about this image")
     if region == "face":
         faces = datamodule.faces_file(split)
@@ -89,7 +89,7 @@ def _names(root: Path, folder: Path, records: Sequence[Record]) -> list[str]:
     return [path.relative_to(root).as_posix() for path in paths]
 
 
-def _pictures(root: Path, folder: Path) -> set[str]:
-    """The files that are pictures by their names."""
+def pictures(root: Path, folder: Path) -> set[str]:
+    """The files in a folder of the root that are pictures by their names, relative to the root."""
     suffixes = Image.registered_extensions()
     return {p.relative_to(root).as_posix() for p in (root / folder).rglob("*") if p.suffix.lower() in suffixes}

@@ -40,6 +40,9 @@ class Record:
     void: RLE | None = None  # pixels that evaluation ignores, where the dataset has such
     bodies: list[tuple[int, RLE]] = field(default_factory=list)  # (instance id, mask) of each person
     faces: list[tuple[int, list[float]]] = field(default_factory=list)  # (instance id, x0, y0, x1, y1)
+    # What a generator may know of people's poses, by instance id: float32 [17, 3], x and y in pixels and 1 where they
+    # are known, else 0. Who is not in it has no known pose.
+    keypoints: dict[int, np.ndarray] = field(default_factory=dict)
 
     def read_image(self) -> np.ndarray:
         """Decode the image: uint8 [height, width, 3] RGB, upright as the annotations have it.

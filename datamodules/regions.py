@@ -1,6 +1,6 @@
 """The people of a record as regions to anonymize: the same for training and for an anonymized copy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from faster_coco_eval.core import mask as mask_api
@@ -23,7 +23,7 @@ def record_regions(record: Record, region: str, seed: int) -> Regions:
         ValueError: the people do not fit the image; see `body_regions`.
     """
     masks = (mask_api.decode(mask) for _, mask in record.bodies)
-    return make_regions(record, region, seed, record.size, masks, face_boxes(record))
+    return make_regions(record, region, seed, record.size, masks, face_boxes(record), record.keypoints)
 
 
 def face_boxes(record: Record) -> np.ndarray:
@@ -43,7 +43,13 @@ def face_boxes(record: Record) -> np.ndarray:
 
 
 def make_regions(
-    record: Record, region: str, seed: int, size: tuple[int, int], masks: Iterable[np.ndarray], faces: np.ndarray
+    record: Record,
+    region: str,
+    seed: int,
+    size: tuple[int, int],
+    masks: Iterable[np.ndarray],
+    faces: np.ndarray,
+    keypoints: Mapping[int, np.ndarray],
 ) -> Regions:
     """The regions of a record's people wherever augmentation has moved them.
 
@@ -55,12 +61,21 @@ def make_regions(
         masks: uint8 [H, W], one for each of ``record.bodies``; may be a generator.
         faces: float32 [N, 4], one for each of ``record.faces``, clipped to the augmented image. Those without an
             area have left it and are passed over.
+        keypoints: as ``record.keypoints``, in the augmented image.
 
     Raises:
         ValueError: see `body_regions` and `face_regions`.
     """
     if region == "body":
-        return body_regions(masks, size, [person_seed(seed, record.image_id, id_) for id_, _ in record.bodies])
+        ids = [id_ for id_, _ in record.bodies]
+        return body_regions(masks, size, *_about(record, seed, ids, keypoints))
     kept = ~(faces[:, 2:] <= faces[:, :2]).any(1)  # a NaN is kept, and refused below
     ids = [id_ for (id_, _), keep in zip(record.faces, kept, strict=True) if keep]
-    return face_regions(faces[kept], size, [person_seed(seed, record.image_id, id_) for id_ in ids])
+    return face_regions(faces[kept], size, *_about(record, seed, ids, keypoints))
+
+
+def _about(
+    record: Record, seed: int, ids: list[int], keypoints: Mapping[int, np.ndarray]
+) -> tuple[list[int], list[np.ndarray | None]]:
+    """The seeds and keypoints of people."""
+    return [person_seed(seed, record.image_id, id_) for id_ in ids], [keypoints.get(id_) for id_ in ids]

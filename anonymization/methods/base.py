@@ -1,8 +1,10 @@
 """What a method can be. The kinds differ in what the engine may spare itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+import torch
 from torch import Tensor
 
 
@@ -50,6 +52,17 @@ class Crops:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The same crops on a device; seeds stay in host memory."""
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """The same crops in page-locked memory."""
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{name: move(value) for name, value in vars(self).items() if name != "seeds"})
 
 
 CropMethod = Callable[[Crops], Tensor]

@@ -1,8 +1,9 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymization.boxes import BODY_BACKGROUND, body_crop_box, face_crop_box
+from anonymization.boxes import BODY_BACKGROUND, body_crop_box, face_crop_box, refined_crop_box
 from tests.anonymization import reference
 
 SIZES = st.tuples(st.integers(2, 300), st.integers(2, 300))
@@ -59,5 +60,28 @@ def test_face_box_is_that_of_the_authors(face):
 def test_face_box_is_square_and_holds_the_face(face):
     size, box = face
     x0, y0, x1, y1 = face_crop_box(box, size)
+    assert x1 - x0 == y1 - y0
+    assert x0 <= box[0] and y0 <= box[1] and x1 >= box[2] and y1 >= box[3]
+
+
+@pytest.mark.parametrize(
+    ("face", "box"),
+    [
+        ((10, 20, 111, 220), (-80, -20, 200, 260)),
+        ((0, 0, 97, 81), (-19, -27, 115, 107)),
+        ((5, 7, 130, 131), (-20, -18, 154, 156)),
+        ((33, 0, 133, 99), (13, -21, 153, 119)),
+        ((7, 3, 82, 78), (-8, -12, 96, 92)),
+    ],
+)
+def test_refined_box_is_what_the_authors_code_returned(face, box):
+    """Recorded from ``dp2.detection.box_utils_fdf.expand_bbox`` with ``simple_expand``."""
+    assert refined_crop_box(face) == box
+
+
+@given(faces())
+def test_refined_box_is_square_and_holds_the_face(face):
+    box = face[1]
+    x0, y0, x1, y1 = refined_crop_box(box)
     assert x1 - x0 == y1 - y0
     assert x0 <= box[0] and y0 <= box[1] and x1 >= box[2] and y1 >= box[3]

@@ -1,6 +1,7 @@
 import pytest
 
 from anonymization.conditions import CONDITIONS, parse_condition
+from anonymization.engine import CROPS, REALISTIC
 from anonymization.methods import METHODS
 from errors import UserError
 
@@ -10,7 +11,8 @@ def test_condition_is_read_and_written_by_its_name(name):
     condition = parse_condition(name)
     assert str(condition) == name
     assert condition.region in ("none", "face", "body")
-    assert (condition.method in METHODS) == (condition.region != "none") == (name != "original")
+    assert (condition.method in METHODS | REALISTIC) == (condition.region != "none") == (name != "original")
+    assert bool(condition.generators) == (condition.method in REALISTIC) and set(condition.generators) <= CROPS.keys()
 
 
 def test_unknown_condition_is_refused_with_the_nearest_one():

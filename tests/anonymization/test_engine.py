@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,8 @@ def test_pixelate_leaves_nothing_but_the_means_of_its_blocks(seed, scale):
         crop_boxes=torch.tensor([[0, 0, w, h]]),
         paste_boxes=torch.tensor([[0, 0, w, h]]),
         masks=torch.ones(1, 288, 160, dtype=torch.bool),
+        packed_bodies=None,
+        keypoints=torch.zeros(1, 17, 3),
         paste_masks=torch.ones(h * w, dtype=torch.uint8),
     )
     results = []
@@ -250,7 +253,7 @@ def test_any_function_of_the_crop_is_a_method(region, name):
     method = CROP_METHODS[name]
     scenes = [draw(seed) for seed in range(20)]
     regions = Regions.cat([regions_of(scene, region) for scene in scenes])
-    results = anonymize([scene.image for scene in scenes], regions, lambda crops, masks, seeds: method(crops))
+    results = anonymize([scene.image for scene in scenes], regions, lambda crops: method(crops.images))
     for scene, result in zip(scenes, results, strict=True):
         assert (result.int() - expected(scene, region, method, as_bytes=True).int()).abs().max() <= 1
 
@@ -260,37 +263,97 @@ def test_a_person_is_not_pasted_before_an_earlier_one_that_shows_it_is_cut():
     image = torch.randint(256, (3, 64, 200), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     faces = np.array([[70, 25, 80, 35], [64, 20, 94, 50], [100, 0, 164, 64]], float)
     method = CROP_METHODS["roll"]
-    result = anonymize([image], face_regions(faces, (64, 200), range(3)), lambda crops, masks, seeds: method(crops))[0]
+    result = anonymize([image], face_regions(faces, (64, 200), range(3)), lambda crops: method(crops.images))[0]
     assert (result.int() - reference.anonymize_faces(image, faces, method, as_bytes=True).int()).abs().max() <= 1
 
 
 @each_region
-def test_a_method_gets_every_person_once_with_its_mask_and_seed(region):
+def test_a_method_gets_every_person_once_with_all_that_belongs_to_it(region):
     scenes = [draw(seed) for seed in range(6)]
     regions = Regions.cat([regions_of(scene, region) for scene in scenes])
+    regions = replace(regions, keypoints=torch.rand(len(regions), 17, 3))
     calls = []
 
-    def method(crops, masks, seeds):
-        assert crops.shape[:2] == (len(seeds), 3) and crops.shape[2:] == masks.shape[2:]
-        assert crops.dtype == torch.uint8
-        calls.append((masks[:, 0], seeds))
-        return crops
+    def method(crops):
+        count, _, h, w = crops.images.shape
+        assert crops.images.shape[1] == 3 and crops.images.dtype == torch.uint8
+        assert crops.masks.shape == crops.bodies.shape == (count, 1, h, w)
+        calls.append((crops.seeds, crops.masks[:, 0], crops.bodies[:, 0], crops.keypoints))
+        return crops.images
 
     anonymize([scene.image for scene in scenes], regions, method)
-    masks, seeds = (torch.cat(parts) for parts in zip(*calls, strict=True))
-    seen = sorted((int(seed), mask.numpy().tobytes()) for seed, mask in zip(seeds, masks, strict=True))
-    given = zip(regions.seeds, regions.masks, strict=True)
-    assert seen == sorted((int(seed), mask.numpy().tobytes()) for seed, mask in given)
+
+    def people(*fields):
+        return sorted(
+            (int(seed), *(part.numpy().tobytes() for part in parts)) for seed, *parts in zip(*fields, strict=True)
+        )
+
+    seen = people(*(torch.cat(parts) for parts in zip(*calls, strict=True)))
+    assert seen == people(regions.seeds, regions.masks, regions.bodies, regions.keypoints)
     assert len(calls) < len(regions)
+
+
+@each_region
+@pytest.mark.parametrize("height", [30, 130, 290])
+def test_keypoints_are_where_the_crop_shows_them(region, height):
+    """A dot is drawn at a keypoint, and looked for in the crop."""
+    image, size = torch.zeros(3, 400, 300, dtype=torch.uint8), (400, 300)
+    x0, y0, x1, y1 = 3, 80, 3 + height // 2, 80 + height  # the crop is shifted, or leaves the image
+    x, y = x0 + height // 5, y0 + height // 4
+    image[:, y - 1 : y + 2, x - 1 : x + 2] = 255
+    keypoints = np.zeros((17, 3), np.float32)
+    keypoints[4] = x + 0.5, y + 0.5, 2
+    mask = np.zeros(size, bool)
+    mask[y0:y1, x0:x1] = True
+    if region == "body":
+        regions = body_regions([mask], size, [0], [keypoints])
+    else:
+        regions = face_regions([[x0, y0, x1, y1]], size, [0], [keypoints])
+
+    def method(crops):
+        # The middle of what is bright, in pixels from the corner of the crop, against the keypoint.
+        weights = crops.images[0, 0].double()
+        ys, xs = (torch.arange(n) + 0.5 for n in weights.shape)
+        middle = torch.stack([(weights * xs).sum(), (weights.T * ys).sum()]) / weights.sum()
+        assert (crops.keypoints[0, 4, :2] - middle).abs().max() < 0.5
+        assert crops.keypoints[0, 4, 2] == 1 and crops.keypoints[0].count_nonzero() == 3
+        return crops.images
+
+    anonymize([image], regions, method)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (lambda crops: crops.images.float(), r"returned torch.float32 \[1, 3, 128, 128\]: expected torch.uint8"),
+        (lambda crops: crops.images[:, :, :64], r"\[1, 3, 64, 128\]: expected torch.uint8 \[1, 3, 128, 128\]"),
+        (lambda crops: crops.images[:0], r"\[0, 3, 128, 128\]"),
+        (lambda crops: crops.images[:, :1], r"\[1, 1, 128, 128\]"),
+    ],
+)
+def test_a_method_that_returns_no_crops_is_refused(method, message):
+    with pytest.raises(ValueError, match=message):
+        anonymize([SCENE.image], face_regions([[10, 10, 20, 20]], SCENE.size, [0]), method)
+
+
+def test_a_method_runs_in_the_callers_number_of_threads():
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(before + 1)
+    try:
+        anonymize([SCENE.image], regions_of(SCENE, "face"), lambda c: seen.append(torch.get_num_threads()) or c.images)
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert {*seen, after} == {before + 1}
 
 
 def test_people_who_do_not_meet_are_replaced_in_one_call():
     faces = np.array([[x, 10, x + 8, 20] for x in range(20, 200, 30)], float)
     calls = []
 
-    def method(crops, masks, seeds):
-        calls.append(seeds.tolist())
-        return crops
+    def method(crops):
+        calls.append(crops.seeds.tolist())
+        return crops.images
 
     anonymize([torch.zeros(3, 64, 256, dtype=torch.uint8)], face_regions(faces, (64, 256), range(6)), method)
     assert calls == [[0, 1, 2, 3, 4, 5]]
@@ -302,9 +365,9 @@ def test_nearer_people_come_on_top():
     boxes = np.array([[10, 10, 50, 50], [20, 20, 40, 40], [10, 10, 50, 50]], float)
     order = []
 
-    def method(crops, masks, seeds):
-        order.extend(seeds.tolist())
-        return crops + seeds.byte().view(-1, 1, 1, 1) + 1
+    def method(crops):
+        order.extend(crops.seeds.tolist())
+        return crops.images + crops.seeds.byte().view(-1, 1, 1, 1) + 1
 
     result = anonymize([image], face_regions(boxes, (64, 64), [0, 1, 2]), method)[0]
     assert order == [1, 0, 2]

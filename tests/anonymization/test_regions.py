@@ -1,12 +1,14 @@
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.functional import InterpolationMode, resize
 
-from anonymization.regions import Regions, body_regions, face_regions, person_seed
+from anonymization.regions import Regions, body_regions, face_regions, person_seed, refined_regions
 from anonymization.resampling import nearest_indices
 from tests.anonymization import reference
 from tests.anonymization.scenes import draw
@@ -68,6 +70,103 @@ def test_body_masks_are_those_of_the_authors(seed):
     regions = both_kinds(scene)[0]
     for box, mask, person in zip(regions.crop_boxes.tolist(), regions.masks, regions.seeds.tolist(), strict=True):
         assert torch.equal(mask, reference.body_mask(torch.from_numpy(scene.masks[person]), box))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_bodies_are_the_authors_masks_before_dilation_and_thin_parts_that_it_does_not_reach(seed):
+    scene = draw(seed, largest=900)
+    regions = both_kinds(scene)[0]
+    assert (regions.bodies <= regions.masks).all()
+    for box, body, person in zip(regions.crop_boxes.tolist(), regions.bodies, regions.seeds.tolist(), strict=True):
+        cut = reference.cut(torch.from_numpy(scene.masks[person]), box)
+        authors = resize(cut[None].float(), [288, 160], InterpolationMode.NEAREST)[0] > 0.5
+        assert (authors <= body).all()
+        distance = cv2.distanceTransform((~authors).byte().numpy(), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        assert (distance[(body & ~authors).numpy()] > 4).all()
+
+
+def test_thin_parts_are_in_bodies_too():
+    mask = np.zeros((900, 500), bool)
+    mask[100:800, 200:300] = mask[300, 300:450] = mask[100:800, 450] = True
+    regions = body_regions([mask], mask.shape, [0])
+    assert (regions.bodies <= regions.masks).all()
+    seen = pasted(Regions(**{**vars(regions), "masks": regions.bodies}), mask.shape)[0]
+    assert seen[300, 300:450].mean() > 0.9
+
+
+def test_bodies_of_faces_are_their_masks():
+    regions = both_kinds(draw(9))[1]
+    assert regions.bodies is regions.masks and Regions.cat([regions, regions]).bodies.shape[0] == 2 * len(regions)
+
+
+@given(st.integers(0, 10**6))
+def test_keypoints_lie_at_the_same_shares_of_the_box_and_of_the_crop(seed):
+    scene, rng = draw(seed, largest=250), np.random.default_rng(seed)
+    for people, make in ((scene.masks, body_regions), (scene.faces, face_regions)):
+        keypoints = rng.uniform(-20, 300, (len(people), 17, 3)).astype(np.float32)
+        keypoints[..., 2] = rng.integers(0, 3, keypoints.shape[:2])
+        given = [None if rng.random() < 0.2 else k for k in keypoints]
+        regions = make(people, scene.size, range(len(people)), given)
+        assert regions.keypoints.shape == (len(regions), 17, 3) and regions.keypoints.dtype == torch.float32
+        crop = regions.masks.shape[1:]
+        for person, box, moved in zip(regions.seeds, regions.crop_boxes.tolist(), regions.keypoints, strict=True):
+            for k in range(17):
+                if given[person] is None or given[person][k, 2] == 0:
+                    assert moved[k].tolist() == [0, 0, 0]
+                    continue
+                assert moved[k, 2] == 1
+                for axis in (0, 1):
+                    share = (given[person][k, axis] - box[axis]) / (box[axis + 2] - box[axis])
+                    assert moved[k, axis] / crop[1 - axis] == pytest.approx(share, rel=1e-4, abs=1e-4)
+
+
+def test_keypoints_do_not_change_what_is_replaced():
+    scene = draw(9)
+    known = [np.ones((17, 3), np.float32)] * len(scene.masks)
+    for without, make, people in zip(
+        both_kinds(scene), (body_regions, face_regions), (scene.masks, scene.faces), strict=True
+    ):
+        regions = make(people, scene.size, range(len(people)), known)
+        assert torch.equal(regions.paste_masks, without.paste_masks) and torch.equal(regions.masks, without.masks)
+        assert not without.keypoints.any() and regions.keypoints[..., 2].all()
+
+
+def test_large_faces_are_refined_in_their_order():
+    images = [((500, 600), [[30, 40, 120, 160], [5, 5, 40, 50], [400, 300, 590, 490]]), ((60, 60), [[1, 1, 30, 30]])]
+    images.append(((300, 200), [[-40, 100, 90, 260], [50, 50, 125, 125], [50, 50, 126, 126]]))
+    regions, keypoints = [], np.random.default_rng(0).uniform(0, 300, (7, 17, 3)).astype(np.float32)
+    keypoints[:, ::5, 2] = 0
+    for number, (size, faces) in enumerate(images):
+        seeds = [10 * number + face for face in range(len(faces))]
+        regions.append(face_regions(faces, size, seeds, keypoints[: len(faces)]))
+    batch = Regions.cat(regions)
+    refined = refined_regions(batch, [size for size, _ in images])
+    # 75 pixels are grown by 2 · 26 to less than 128, and 76 by as much to just that.
+    assert refined.seeds.tolist() == [0, 2, 22, 20]
+    assert refined.image_index.tolist() == [0, 0, 2, 2]
+    assert refined.masks.shape == (4, 256, 256) and refined.region == "face"
+    sides = refined.crop_boxes[:, 2:] - refined.crop_boxes[:, :2]
+    assert sides.tolist() == [[168, 168], [266, 266], [106, 106], [224, 224]]
+
+    before = {int(seed): i for i, seed in enumerate(batch.seeds)}
+    for i, seed in enumerate(refined.seeds.tolist()):
+        size, old = images[seed // 10][0], before[seed]
+        one, other = (Regions(**{**vars(r), **rows(r, n)}) for r, n in ((refined, i), (batch, old)))
+        assert (pasted(one, size) >= pasted(other, size)).all()
+        # Back in the image, the keypoints are where they were given.
+        in_image = refined.keypoints[i, :, :2] * sides[i] / 256 + refined.crop_boxes[i, :2]
+        known = keypoints[seed % 10, :, 2] > 0
+        np.testing.assert_allclose(in_image[known], keypoints[seed % 10, known, :2], atol=1e-3)
+        assert (refined.keypoints[i, :, 2].numpy() == known).all()
+
+
+def rows(regions, i):
+    return {name: getattr(regions, name)[i : i + 1] for name in ("crop_boxes", "masks")}
+
+
+def test_where_no_face_is_large_nothing_is_refined():
+    regions = face_regions([[1, 1, 30, 30]], (60, 60), [0])
+    assert len(refined_regions(regions, [(60, 60)])) == 0
 
 
 def test_every_pixel_of_a_face_is_replaced_and_none_further_than_a_crop_pixel_away():
@@ -163,7 +262,7 @@ def test_regions_of_images_are_joined_into_those_of_a_batch():
     batch = Regions.cat(images)
     assert len(images[1]) == 0
     assert batch.image_index.tolist() == [0] * len(images[0]) + [2] * len(images[2])
-    for name in ("seeds", "crop_boxes", "paste_boxes", "masks", "paste_masks"):
+    for name in ("seeds", "crop_boxes", "paste_boxes", "masks", "bodies", "keypoints", "paste_masks"):
         assert torch.equal(getattr(batch, name), torch.cat([getattr(image, name) for image in images]))
     with pytest.raises(ValueError, match=r"body.*face"):
         Regions.cat(both_kinds(draw(9)))
@@ -172,20 +271,25 @@ def test_regions_of_images_are_joined_into_those_of_a_batch():
 
 
 def test_only_masks_follow_to_a_device():
-    regions = both_kinds(draw(9))[0].to("meta", non_blocking=True)
-    assert regions.masks.is_meta and regions.paste_masks.is_meta
-    assert not any(t.is_meta for t in (regions.seeds, regions.crop_boxes, regions.paste_boxes, regions.image_index))
+    for regions in both_kinds(draw(9)):
+        moved = regions.to("meta", non_blocking=True)
+        on_device = {name for name, value in vars(moved).items() if isinstance(value, torch.Tensor) and value.is_meta}
+        assert on_device == {"masks", "paste_masks"} | ({"packed_bodies"} if regions.region == "body" else set())
+        assert moved.bodies.is_meta
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
 def test_masks_are_pinned():
-    regions = both_kinds(draw(9))[0].pin_memory()
-    assert regions.masks.is_pinned() and regions.paste_masks.is_pinned()
+    for regions in both_kinds(draw(9)):
+        pinned = regions.pin_memory()
+        assert pinned.masks.is_pinned() and pinned.paste_masks.is_pinned()
+        assert pinned.packed_bodies is None or pinned.packed_bodies.is_pinned()
 
 
 def test_regions_survive_the_way_from_a_worker():
-    regions = both_kinds(draw(9))[0]
-    assert torch.equal(pickle.loads(pickle.dumps(regions)).masks, regions.masks)
+    for regions in both_kinds(draw(9)):
+        arrived = pickle.loads(pickle.dumps(regions))
+        assert torch.equal(arrived.masks, regions.masks) and torch.equal(arrived.bodies, regions.bodies)
 
 
 @given(st.integers(-(2**40), 2**40), st.text(), st.integers(0, 2**40))

@@ -183,7 +183,7 @@ def test_keypoints_belong_to_their_person(tmp_path):
     path = tmp_path / "keypoints.json"
     for entry in (rows, {"keypoints": rows}):
         path.write_text(json.dumps({record.image_id: entry, "ulm_000000_000019": []}))
-        keypoints = read_keypoints(path, {record.image_id: people})[record.image_id]
+        keypoints = read_keypoints(path, [record.image_id])[record.image_id].of(people)
         for instance in record.instances:
             if instance.label == 1:
                 x, y, _ = keypoints[instance.id][0]
@@ -191,4 +191,4 @@ def test_keypoints_belong_to_their_person(tmp_path):
         assert [keypoints[id_][0, 2] for id_ in people] == [1, 1, 0, 0]
     path.write_text(json.dumps({record.image_id: rows[:3]}))
     with pytest.raises(UserError, match="image town_000000_000019: keypoints of 3 people, the image has 4"):
-        read_keypoints(path, {record.image_id: people})
+        read_keypoints(path, [record.image_id])[record.image_id].of(people)

@@ -1,0 +1,107 @@
+"""Training on an anonymized copy: whether the folder that a config names is the copy that the run needs."""
+
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anonymization.conditions import parse_condition
+from configs import Config
+from datamodules.files import read_json
+from datamodules.manifest import JOURNAL, MANIFEST, sha256
+from datamodules.originals import pictures
+from errors import UserError
+
+# Images whose content is compared with the manifest, spread evenly over the names. To read all of them would take
+# minutes at every start; a copy that was overwritten or compressed anew as a whole shows in any few.
+COMPARED = 50
+
+
+class Copy(NamedTuple):
+    """A copy that is trained on."""
+
+    folder: Path
+    regions: int  # that were anonymized in its images, each counted once
+    sha256: str  # of its manifest
+
+
+def copy_folder(config: Config) -> Path | None:
+    """The folder that ``anonymization.copy`` names; None where the run reads the originals.
+
+    Raises:
+        UserError: the name has a placeholder that nothing is known for.
+    """
+    name = config.anonymization.copy
+    if name is None or config.condition == "original":
+        return None
+    try:
+        return Path(name.format(condition=config.condition.replace("/", "-"), seed=config.anonymization_seed))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"anonymization.copy: '{name}': {error!r}; {{condition}} and {{seed}} may be in it") from None
+
+
+def check_copy(folder: Path, images: Path, config: Config, generators: dict[str, str]) -> Copy:
+    """Check that a folder holds a finished copy of the run's training images under its condition and seed.
+
+    Args:
+        folder: of the copy.
+        images: folder of the training images in it.
+        config: of the run.
+        generators: the names of the condition's generators, by key.
+
+    Raises:
+        UserError: naming what the manifest has, what the run needs, and the command that makes it.
+    """
+    path = folder / MANIFEST
+    if (folder / JOURNAL).exists():
+        raise UserError(f"{folder / JOURNAL}: the copy is not finished; {_command(config, folder)} goes on with it")
+    if not path.exists():
+        raise UserError(f"anonymization.copy: {path} does not exist; {_command(config, folder)} makes it")
+    manifest = read_json(path, "it says what the copy was made of")
+    needed = {
+        "layout": config.data.layout,
+        "split": "train",
+        "source": str(Path(config.data.root).resolve()),
+        "condition": config.condition,
+        "seed": config.anonymization_seed,
+    }
+    if generators:
+        needed["generators"] = generators
+    for key, value in needed.items():
+        if manifest.get(key) != value:
+            raise UserError(
+                f"{path}: has {key} {manifest.get(key)}, this run needs {value}; name another folder in "
+                f"anonymization.copy, as {_command(config, Path('DIR'))} makes it"
+            )
+    _check_images(folder, images, config, manifest)
+    return Copy(folder, manifest["regions"], sha256(path))
+
+
+def _check_images(folder: Path, images: Path, config: Config, manifest: dict[str, Any]) -> None:
+    path, command = folder / MANIFEST, _command(config, folder)
+    if manifest["failures"] and not config.data.skip_bad_images:
+        raise UserError(
+            f"{path}: has failures {manifest['failures']}, this run needs 0; mend what failures.csv beside it has and "
+            f"{command} makes the rest, or data.skip_bad_images=true trains without them"
+        )
+    there, listed = pictures(folder, images), manifest["images"].keys()
+    for name in sorted(there - listed):
+        raise UserError(f"{folder / name}: is not in {path}, so nobody knows whether it is anonymized; remove it")
+    for name in sorted(listed - there):
+        if not config.data.skip_bad_images:
+            raise UserError(f"{folder / name}: is missing, {path} has it; {command} makes it again")
+    names = sorted(there)
+    for name in names[:: 1 + (len(names) - 1) // COMPARED]:
+        if sha256(folder / name) != manifest["images"][name]["sha256"]:
+            raise UserError(f"{folder / name}: is not the image that {path} has; {command} makes it again")
+
+
+def _command(config: Config, output: Path) -> str:
+    keys = parse_condition(config.condition).generators
+    arguments = [
+        f"data.root={config.data.root}",
+        f"condition={config.condition}",
+        f"anonymization.seed={config.anonymization_seed}",
+        *(f"generators.{key}={getattr(config.generators, key)}" for key in keys),
+        f"output={output}",
+    ]
+    return shlex.join(["python", "anonymize.py", "--config", f"configs/{config.name}.yaml", *arguments])
