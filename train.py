@@ -1,4 +1,4 @@
-"""Train and evaluate one cell of the study: a dataset under one condition, with one seed."""
+"""Train and evaluate one cell of the study: a dataset under one condition, with one seed. Or train a generator."""
 
 import argparse
 import sys
@@ -10,22 +10,26 @@ from errors import UserError, nearest, script
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytorch_lightning import Callback, LightningDataModule, Trainer
+    from pytorch_lightning import Callback, Trainer
     from pytorch_lightning.loggers import Logger
 
-    from configs import Config
+    from configs import Config, Experiment, GeneratorExperiment
 
 EPILOG = """keys that every experiment has:
   condition             original, face/blur, body/mask_out, ...
   seed                  fixes data order, anonymization and weights
   data.root             the dataset's folder
+  anonymization.copy    train on this folder, which anonymize.py wrote, rather than anonymize every batch
   data.batch_size, data.num_workers
   model.*, optimizer.*  see configs/__init__.py
   trainer.*             arguments of Lightning's Trainer; max_steps wins over optimizer.steps
   output_dir            the run writes to output_dir/NAME-CONDITION-seedSEED
   wandb.mode            auto (online where logged in), online, offline, disabled
 
-example: python train.py --config configs/quickstart.yaml condition=body/blur seed=1
+a generator, configs/generators/*.yaml: generator.* instead of condition, model and optimizer; see configs/generator.py
+
+examples: python train.py --config configs/quickstart.yaml condition=body/blur seed=1
+          python train.py --config configs/generators/streetscenes_body.yaml
 """
 
 
@@ -38,9 +42,12 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="experiment file, e.g. configs/quickstart.yaml")
     arguments, overrides = parser.parse_known_args()
 
-    from configs import load_config
+    from configs import GeneratorExperiment, load_config, trains_generator
 
-    train(load_config(arguments.config, overrides))
+    if trains_generator(arguments.config):
+        train_generator(load_config(arguments.config, overrides, GeneratorExperiment))
+    else:
+        train(load_config(arguments.config, overrides))
 
 
 def train(config: "Config") -> None:
@@ -51,12 +58,15 @@ def train(config: "Config") -> None:
     from datamodules.layouts import build_datamodule
     from lightning_modules.detection import DetectionModule
     from lightning_modules.models import load_weights
-    from lightning_modules.results import claim_run_dir, device_name, write_results
+    from lightning_modules.panels import ImagePanels
+    from lightning_modules.results import claim_run_dir, device_name, find_run_dir, write_results
     from lightning_modules.settings import fit_to_machine
 
     started = time.monotonic()
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
+    if not (find_run_dir(config) / "results.json").exists():
+        datamodule.check_anonymization()  # before the folder is claimed for a run that cannot be
     run_dir = claim_run_dir(config)
     if (run_dir / "results.json").exists():
         print(f"already done: {run_dir / 'results.json'}")
@@ -67,7 +77,7 @@ def train(config: "Config") -> None:
     # The harder task is the one the study asks about: masks or keypoints, not boxes.
     main_metric = f"val/{datamodule.iou_types[-1]}/AP"
     module = DetectionModule(config, len(datamodule.classes) + 1, datamodule.metrics(), main_metric)
-    trainer = _trainer(config, run_dir, datamodule, module.main_metric)
+    trainer = _trainer(config, run_dir, [*_checkpoints(run_dir, main_metric), ImagePanels(run_dir, datamodule.classes)])
     last = run_dir / "checkpoints" / "last.ckpt"
     if last.exists():
         print(f"resuming from {last}")
@@ -95,6 +105,7 @@ def train(config: "Config") -> None:
             "best": {module.main_metric: best.best_model_score.item()},
             "steps": trainer.global_step,
             "anonymized_regions": datamodule.anonymized_regions,
+            "copy": datamodule.copy and {"folder": str(datamodule.copy.folder), "sha256": datamodule.copy.sha256},
             "device": device_name(module.device),
             "wall_time_s": round(time.monotonic() - started, 1),
         }
@@ -102,11 +113,60 @@ def train(config: "Config") -> None:
         print(f"{module.main_metric} {metrics[module.main_metric]:.1f}; results in {path}")
 
 
-def _trainer(config: "Config", run_dir: "Path", datamodule: "LightningDataModule", metric: str) -> "Trainer":
-    """Build Lightning's Trainer with the run's loggers, checkpoints, progress bar and pictures."""
+def train_generator(config: "GeneratorExperiment") -> None:
+    """Train a generator on the people of the training split; write its weights and the results."""
+    import json
+    from dataclasses import asdict
+
+    import wandb
+    from pytorch_lightning import seed_everything
+
+    from datamodules.people import PeopleDataModule
+    from lightning_modules.generator import GeneratorModule
+    from lightning_modules.panels import PeoplePanel
+    from lightning_modules.results import claim_run_dir, device_name, versions, write_results
+
+    started = time.monotonic()
+    seed_everything(config.seed, workers=True, verbose=False)
+    datamodule = PeopleDataModule(config)
+    module = GeneratorModule(config.generator, datamodule.crop, config.seed)
+    run_dir = claim_run_dir(config)
+    if (run_dir / "results.json").exists():
+        print(f"already done: {run_dir / 'results.json'}")
+        return
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    config.trainer["max_steps"] = 2 * config.generator.steps  # Lightning counts the steps of each optimizer
+    trainer = _trainer(config, run_dir, [*_checkpoints(run_dir), PeoplePanel(run_dir)])
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if last.exists():
+        print(f"resuming from {last}")
+    trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
+    if trainer.interrupted:
+        sys.exit(f"interrupted; the same command goes on from the last checkpoint in {run_dir}")
+    trainer.validate(module, datamodule=datamodule, verbose=False)
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    wandb.finish()
+    if trainer.is_global_zero:
+        about = {
+            "people": len(datamodule.train),
+            "steps": module.steps,
+            "fid": trainer.callback_metrics["val/fid"].item(),
+        }
+        weights = run_dir / "generator.safetensors"
+        made = {"config": json.dumps(asdict(config)), "versions": json.dumps(versions()), "made": json.dumps(about)}
+        module.finished().save(weights, made)
+        measured = {"metrics": {"val/fid": about["fid"]}, **about, "device": device_name(module.device)}
+        measured["wall_time_s"] = round(time.monotonic() - started, 1)
+        write_results(run_dir, config, measured)
+        print(f"val/fid {about['fid']:.4f}; generators.{config.generator.region}={weights}")
+
+
+def _trainer(config: "Experiment", run_dir: "Path", callbacks: "list[Callback]") -> "Trainer":
+    """Build Lightning's Trainer with the run's loggers and progress bar."""
     from pytorch_lightning.callbacks import LearningRateMonitor
 
-    from lightning_modules.panels import ImagePanels
     from lightning_modules.progress import LineProgress, ProgressBar
     from lightning_modules.settings import build_trainer
 
@@ -119,37 +179,39 @@ def _trainer(config: "Config", run_dir: "Path", datamodule: "LightningDataModule
         **config.trainer,
         "enable_progress_bar": shows_progress and terminal,
     }
-    callbacks = [*_checkpoints(run_dir, metric), LearningRateMonitor("step"), ImagePanels(run_dir, datamodule.classes)]
+    callbacks = [*callbacks, LearningRateMonitor("step")]
     if shows_progress:
         callbacks.append(ProgressBar() if terminal else LineProgress())
     return build_trainer(**arguments, default_root_dir=run_dir, callbacks=callbacks, logger=_loggers(config, run_dir))
 
 
-def _checkpoints(run_dir: "Path", metric: str) -> "list[Callback]":
+def _checkpoints(run_dir: "Path", metric: str | None = None) -> "list[Callback]":
     from pytorch_lightning.callbacks import ModelCheckpoint
 
     folder = run_dir / "checkpoints"
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    if metric is None:
+        return [last]
     best = ModelCheckpoint(
         folder, "best", monitor=metric, mode="max", save_on_train_epoch_end=False, enable_version_counter=False
     )
-    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     return [best, last]
 
 
-def _loggers(config: "Config", run_dir: "Path") -> "list[Logger]":
+def _loggers(config: "Experiment", run_dir: "Path") -> "list[Logger]":
     from pytorch_lightning.loggers import CSVLogger
 
     return [CSVLogger(run_dir, name="csv"), *_wandb_logger(config, run_dir)]
 
 
-def _wandb_logger(config: "Config", run_dir: "Path") -> "list[Logger]":
+def _wandb_logger(config: "Experiment", run_dir: "Path") -> "list[Logger]":
     import os
     from dataclasses import asdict
 
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    from anonymization.conditions import parse_condition
+    from lightning_modules.results import cell
 
     modes = ("auto", "online", "offline", "disabled")
     if config.wandb.mode not in modes:
@@ -159,17 +221,16 @@ def _wandb_logger(config: "Config", run_dir: "Path") -> "list[Logger]":
         mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
     if mode == "disabled":
         return []
-    condition = parse_condition(config.condition)
-    cell = {"dataset": config.data.name, "region": condition.region, "method": condition.method}
+    of = cell(config)
     logger = WandbLogger(
         name=run_dir.name,
         project=config.wandb.project,
         save_dir=run_dir,
-        group=f"{config.data.name}/{config.condition}",
-        tags=[config.data.name, condition.region, condition.method, f"seed{config.seed}"],
-        config=asdict(config) | cell,
+        group=f"{of['dataset']}/{of.get('condition', 'generator')}",
+        tags=[of["dataset"], of["region"], of.get("method", "generator"), f"seed{config.seed}"],
+        config=asdict(config) | of,
         entity=config.wandb.entity,
-        job_type="train",
+        job_type="train" if "method" in of else "train-generator",
         mode=mode,
     )
     return [logger]

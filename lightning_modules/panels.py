@@ -8,6 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.utils import (
     draw_bounding_boxes,
     draw_keypoints,
@@ -20,6 +21,7 @@ from datamodules.base import Batch
 from datamodules.record import decode
 
 IMAGES = 8  # a panel
+PEOPLE = 16  # a generator's panel
 MIN_SCORE = 0.5  # of the predictions that are drawn
 
 
@@ -72,9 +74,45 @@ class ImagePanels(Callback):
         picture = sheet(list(images))
         self.folder.mkdir(parents=True, exist_ok=True)
         save_image(picture / 255, self.folder / f"{name}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image(f"images/{name}", [picture.permute(1, 2, 0).numpy()], caption=[", ".join(ids)])
+        _log_image(trainer, f"images/{name}", picture, ", ".join(ids))
+
+
+def _log_image(trainer: Trainer, name: str, picture: Tensor, caption: str) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(name, [picture.permute(1, 2, 0).byte().numpy()], caption=[caption])
+
+
+class PeoplePanel(Callback):
+    """Save ``images/people.png`` in a generator's run folder, and log it to W&B.
+
+    A row a person: as drawn, what the generator sees of it, and what it makes of it under several latents.
+
+    Args:
+        run_dir: the run's folder.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / "images" / "people.png"
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: tuple[Tensor, Tensor, list[Tensor]],
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show the people of the first batch."""
+        if batch_idx == 0 and trainer.is_global_zero:
+            drawn, seen, samples = outputs
+            columns = [drawn, interpolate(seen, drawn.shape[2:]), *samples]
+            images = torch.stack(columns, dim=1)[:PEOPLE].flatten(0, 1).add(1).mul(127.5).clamp(0, 255)
+            picture = make_grid(images, nrow=2 * len(columns), padding=2, pad_value=255).cpu()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            save_image(picture / 255, self.path)
+            _log_image(trainer, "images/people", picture, "drawn, seen, generated")
 
 
 def sheet(images: list[Tensor], columns: int = 2) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 
+SHOWN = ("loss", "generator", "discriminator")  # of the training's losses
+
 
 class LineProgress(Callback):
     """Print a line every ``trainer.log_every_n_steps`` steps: for logs, where a bar would be noise."""
@@ -18,12 +20,16 @@ class LineProgress(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Say where training is."""
-        step, steps = trainer.global_step, int(trainer.estimated_stepping_batches)
-        if step % trainer.log_every_n_steps == 0:
+        step, steps = trainer.global_step, trainer.max_steps
+        if steps == -1:
+            steps = int(trainer.estimated_stepping_batches)
+        counted = len(trainer.optimizers)  # Lightning counts the steps of each
+        if step // counted % trainer.log_every_n_steps == 0:
             rate = (time.monotonic() - self._started) / (step - self._first_step)
-            loss = trainer.callback_metrics["train/loss"].item()
+            shown = {name: trainer.callback_metrics.get(f"train/{name}") for name in SHOWN}
+            losses = "  ".join(f"{name} {value.item():.3f}" for name, value in shown.items() if value is not None)
             left = time.strftime("%H:%M:%S", time.gmtime(rate * (steps - step)))
-            pl_module.print(f"step {step}/{steps}  loss {loss:.3f}  {left} left", flush=True)
+            pl_module.print(f"step {step // counted}/{steps // counted}  {losses}  {left} left", flush=True)
 
 
 class ProgressBar(RichProgressBar):

@@ -12,11 +12,11 @@ import torch
 from omegaconf import OmegaConf
 
 from anonymization.conditions import parse_condition
-from configs import Config
+from configs import Config, Experiment
 from errors import UserError
 
 # Settings that change how a run is watched or where it runs, not what it computes.
-INCIDENTAL = ("output_dir", "wandb", "data.num_workers")
+INCIDENTAL = ("output_dir", "wandb", "data.num_workers", "generators.chunk")
 INCIDENTAL_TRAINER = ("accelerator", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
 PACKAGES = (
     "torch",
@@ -29,25 +29,31 @@ PACKAGES = (
 )
 
 
-def run_name(config: Config) -> str:
-    """Name a run by its cell: ``cityscapes-body-blur-seed0``."""
-    return f"{config.name}-{config.condition.replace('/', '-')}-seed{config.seed}"
+def find_run_dir(config: Experiment) -> Path:
+    """Name the run's folder, there or not."""
+    return Path(config.output_dir) / run_name(config)
 
 
-def claim_run_dir(config: Config) -> Path:
+def run_name(config: Experiment) -> str:
+    """Name a run by its cell: ``cityscapes-body-blur-seed0``; a generator's has no condition."""
+    condition = f"-{config.condition.replace('/', '-')}" if isinstance(config, Config) else ""
+    return f"{config.name}{condition}-seed{config.seed}"
+
+
+def claim_run_dir(config: Experiment) -> Path:
     """Make the run's folder, or take up the one of the same run.
 
     Raises:
         UserError: if the folder holds a run with other settings, or cannot be written.
     """
-    run_dir = Path(config.output_dir) / run_name(config)
+    run_dir = find_run_dir(config)
     path = run_dir / "config.yaml"
     mine = _essential(config)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         if path.exists():
             theirs = _essential(
-                OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+                OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(config)), OmegaConf.load(path)))
             )
             for key in sorted(mine.keys() | theirs.keys()):
                 if mine.get(key) != theirs.get(key):
@@ -62,14 +68,10 @@ def claim_run_dir(config: Config) -> Path:
     return run_dir
 
 
-def write_results(run_dir: Path, config: Config, measured: dict[str, Any]) -> Path:
+def write_results(run_dir: Path, config: Experiment, measured: dict[str, Any]) -> Path:
     """Write ``results.json``: the cell, its resolved config, versions, and what was measured."""
-    condition = parse_condition(config.condition)
     results = {
-        "dataset": config.data.name,
-        "condition": config.condition,
-        "region": condition.region,
-        "method": condition.method,
+        **cell(config),
         "seed": config.seed,
         **measured,
         "versions": versions(),
@@ -78,6 +80,19 @@ def write_results(run_dir: Path, config: Config, measured: dict[str, Any]) -> Pa
     path = run_dir / "results.json"
     write_atomically(path, json.dumps(results, indent=2) + "\n")
     return path
+
+
+def cell(config: Experiment) -> dict[str, str]:
+    """Name the cell of the study that a run is of; a generator's has a region alone."""
+    if not isinstance(config, Config):
+        return {"dataset": config.data.name, "region": config.generator.region}
+    condition = parse_condition(config.condition)
+    return {
+        "dataset": config.data.name,
+        "condition": config.condition,
+        "region": condition.region,
+        "method": condition.method,
+    }
 
 
 def versions() -> dict[str, str]:
@@ -99,8 +114,8 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _essential(config: Config) -> dict[str, Any]:
-    """Flatten a config to dotted keys, without what is incidental."""
+def _essential(config: Experiment) -> dict[str, Any]:
+    """Flatten a config to dotted keys, without what is incidental, or is nothing to the condition."""
     flat = {}
 
     def walk(prefix: str, node: Any) -> None:
@@ -111,5 +126,9 @@ def _essential(config: Config) -> dict[str, Any]:
             flat[prefix] = node
 
     walk("", asdict(config))
-    incidental = (*INCIDENTAL, *(f"trainer.{key}" for key in INCIDENTAL_TRAINER))
-    return {k: v for k, v in flat.items() if not k.startswith(incidental)}
+    incidental = [*INCIDENTAL, *(f"trainer.{key}" for key in INCIDENTAL_TRAINER)]
+    if isinstance(config, Config) and not parse_condition(config.condition).generators:
+        incidental.append("generators.")
+    if isinstance(config, Config) and config.condition == "original":
+        incidental.append("anonymization.")
+    return {k: v for k, v in flat.items() if not k.startswith(tuple(incidental))}
