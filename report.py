@@ -18,6 +18,7 @@ def main() -> None:
     examples.add_argument("--config", required=True, help="experiment file that names the dataset")
     examples.add_argument("--conditions", nargs="+", required=True, help="original body/blur ...")
     examples.add_argument("--images", type=int, default=3, help="how many (default: 3)")
+    examples.add_argument("--people", action="store_true", help="show a person of each image, enlarged")
     examples.add_argument("--output", type=Path, required=True, help="PNG file")
     arguments, overrides = parser.parse_known_args()
     if arguments.command == "table":
@@ -26,12 +27,13 @@ def main() -> None:
         write_table(arguments.results, arguments.output)
     else:
         from configs import load_config
-        from reporting.examples import side_by_side
+        from reporting.examples import people_side_by_side, side_by_side
 
         conditions = list(dict.fromkeys(arguments.conditions))
         for condition in conditions:
             load_config(arguments.config, [*overrides, f"condition={condition}"])
-        side_by_side(load_config(arguments.config, overrides), conditions, arguments.images, arguments.output)
+        draw = people_side_by_side if arguments.people else side_by_side
+        draw(load_config(arguments.config, overrides), conditions, arguments.images, arguments.output)
         print(f"examples in {arguments.output}")
 
 

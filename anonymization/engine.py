@@ -25,6 +25,7 @@ from anonymization.methods import METHODS
 from anonymization.methods.base import CropMethod, Crops, Fill, Method, Separable
 from anonymization.methods.histogram import RealisticHM
 from anonymization.methods.latent_optimization import RealisticHMLO
+from anonymization.methods.mask_out import GREY
 from anonymization.methods.realistic import Realistic
 from anonymization.options import Generators
 from anonymization.regions import Regions, refined_regions
@@ -111,14 +112,21 @@ class Anonymizer:
         for key, method in self._realistic.items():
             if key == "face_refined":
                 regions = refined_regions(regions, [tuple(image.shape[1:]) for image in images])
-            results = anonymize(results, regions, method)
+            results = anonymize(results, regions, method, hidden=True)
         return results
 
 
 @torch.compiler.disable
 @torch.no_grad()
-def anonymize(images: Sequence[Tensor], regions: Regions, method: Method) -> list[Tensor]:
+def anonymize(images: Sequence[Tensor], regions: Regions, method: Method, hidden: bool = False) -> list[Tensor]:
     """What ``Anonymizer`` does, for any method.
+
+    Args:
+        images: See there.
+        regions: See there.
+        method: What replaces the people.
+        hidden: Nothing of anybody surrounds the person in a crop: who is to be replaced, and has not been yet, is grey
+            there, before the crop is resized. Inside the person's mask the crop is as it is. For crop methods.
 
     Raises:
         ValueError: The regions do not fit the images, or the method does not return crops like those it got.
@@ -130,7 +138,7 @@ def anonymize(images: Sequence[Tensor], regions: Regions, method: Method) -> lis
     with torch.autocast(device, enabled=False):
         changed, image_index = np.unique(regions.image_index.numpy(), return_inverse=True)
         with one_thread():
-            people = _People(composite.Pixels([images[i] for i in changed.tolist()]), image_index, regions)
+            people = _People([images[i] for i in changed.tolist()], image_index, regions, hidden)
         if isinstance(method, Fill):
             with one_thread():
                 for i in range(len(regions)):
@@ -159,10 +167,15 @@ def _check(images: Sequence[Tensor], regions: Regions) -> None:
 
 
 class _People:
-    """The people of a batch, by number: what is cut of each from the images as they are now, and pasted into them."""
+    """The people of a batch, by number: what is cut of each from the images as they are now, and pasted into them.
 
-    def __init__(self, pixels: composite.Pixels, image_index: np.ndarray, regions: Regions) -> None:
-        self.pixels = pixels
+    Where they are ``hidden``, their surroundings are cut from copies in which everybody was grey at first.
+    """
+
+    def __init__(
+        self, images: Sequence[Tensor], image_index: np.ndarray, regions: Regions, hidden: bool = False
+    ) -> None:
+        self.pixels = composite.Pixels(images)
         self.image_index = image_index
         self.regions = regions
         self.crop_size = tuple(regions.masks.shape[1:])
@@ -170,10 +183,21 @@ class _People:
         areas = (self.paste_boxes[:, 2:] - self.paste_boxes[:, :2]).prod(axis=1)
         self.paste_starts = np.cumsum(areas) - areas
         self.paste_masks = regions.paste_masks.split(areas.tolist())
+        self.surroundings = None
+        if hidden:
+            self.surroundings = composite.Pixels(images)
+            for person in range(len(regions)):
+                self._paste(self.surroundings, person, GREY)
 
     def crop(self, person: int) -> Tensor:
         """Uint8 [3, h, w]."""
-        image = self.pixels.images[self.image_index[person]]
+        crop = self._crop(self.pixels, person)
+        if self.surroundings is None:
+            return crop
+        return torch.where(self.regions.masks[person], crop, self._crop(self.surroundings, person))
+
+    def _crop(self, pixels: composite.Pixels, person: int) -> Tensor:
+        image = pixels.images[self.image_index[person]]
         x0, y0, x1, y1 = self.crop_boxes[person].tolist()
         _, height, width = image.shape
         window = image[:, max(y0, 0) : y1, max(x0, 0) : x1]
@@ -191,8 +215,13 @@ class _People:
 
     def paste(self, person: int, values: Tensor | int) -> None:
         """Write values, uint8 [3, height, width] of the paste box, or a constant, where the mask is 1."""
+        self._paste(self.pixels, person, values)
+        if self.surroundings is not None:
+            self._paste(self.surroundings, person, values)
+
+    def _paste(self, pixels: composite.Pixels, person: int, values: Tensor | int) -> None:
         left, top, right, bottom = self.paste_boxes[person].tolist()
-        target = self.pixels.images[self.image_index[person]][:, top:bottom, left:right]
+        target = pixels.images[self.image_index[person]][:, top:bottom, left:right]
         # target + mask · (values - target), modulo 256: torch.where takes ten times as long on bytes.
         target.addcmul_(self.paste_masks[person].view(bottom - top, right - left), values - target)
 
@@ -231,7 +260,7 @@ def cut(images: Sequence[Tensor], regions: Regions) -> Crops:
     """
     _check(images, regions)
     with one_thread():
-        people = _People(composite.Pixels(list(images)), regions.image_index.numpy(), regions)
+        people = _People(images, regions.image_index.numpy(), regions)
         return _crops(people, np.arange(len(regions)))
 
 

@@ -114,7 +114,8 @@ class GeneratorModule(LightningModule):
         with _alone(self, optimizer_g):
             loss, reconstruction, nats = self._generator_loss(view)
             logged |= {"train/generator": loss, "train/reconstruction": reconstruction, "train/nats": nats}
-            loss = loss + self.config.reconstruction * reconstruction + self.config.divergence * (nats - FREE_NATS).clamp(min=0)
+            paid = (nats - FREE_NATS).clamp(min=0)
+            loss = loss + self.config.reconstruction * reconstruction + self.config.divergence * paid
             if self.config.path_length and step % self.config.path_length_every == 0:
                 length = self._path_length_penalty(view)
                 loss, logged["train/path_length"] = loss + length, length

@@ -6,13 +6,16 @@ from pathlib import Path
 import matplotlib
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from anonymization.conditions import parse_condition
-from anonymization.engine import Anonymizer
+from anonymization.engine import Anonymizer, cut
+from anonymization.regions import Regions
 from configs import Config
 from datamodules.base import DetectionDataset
 from datamodules.geometry import Geometry
 from datamodules.layouts import build_datamodule
+from errors import UserError
 
 WIDTH = 3.2  # inches of one picture
 DPI = 100
@@ -29,24 +32,66 @@ def side_by_side(config: Config, conditions: list[str], count: int, output: Path
         count: how many images.
         output: PNG file.
     """
-    columns = {condition: _dataset(config, condition) for condition in conditions}
-    records = [dataset.records for dataset in columns.values()]
-    peopled = [i for i, views in enumerate(zip(*records, strict=True)) if any(r.bodies or r.faces for r in views)]
-    order = torch.randperm(len(peopled), generator=torch.Generator().manual_seed(config.seed))
-    chosen = [peopled[i] for i in order[:count]]
+    columns = [_dataset(config, condition) for condition in conditions]
+    chosen = _peopled([dataset for dataset, _ in columns], config.seed)[:count]
+    views = [[_anonymized(*column, index)[0] for column in columns] for index in chosen]
+    _write(views, conditions, WIDTH, output)
 
-    height, width = columns[conditions[0]].records[chosen[0]].size
-    figure = Figure((WIDTH * len(conditions), WIDTH * height / width * len(chosen) + 0.3), dpi=DPI, layout="tight")
-    axes = figure.subplots(len(chosen), len(conditions), squeeze=False)
-    for column, (condition, dataset) in enumerate(columns.items()):
-        anonymizer = Anonymizer(parse_condition(condition))
-        for row, index in enumerate(chosen):
-            image, _, regions = dataset[index]
-            if regions is not None:
-                (image,) = anonymizer([image], regions)
+
+def people_side_by_side(config: Config, conditions: list[str], count: int, output: Path) -> None:
+    """Draw a sheet: a row a person, cut from its image as methods see it, and a column a condition.
+
+    The images are drawn by the config's seed; of each its largest person is shown. All conditions are of one region,
+    or ``original``.
+
+    Args:
+        config: names the dataset and the seed.
+        conditions: names, e.g. ``["original", "body/blur"]``.
+        count: how many people.
+        output: PNG file.
+
+    Raises:
+        UserError: the conditions are of several regions, or of none.
+    """
+    regions = {parse_condition(condition).region for condition in conditions} - {"none"}
+    if len(regions) != 1:
+        raise UserError(f"--people: {' '.join(conditions)}: give conditions of one region, body or face")
+    columns = [_dataset(config, condition) for condition in conditions]
+    place = next(place for place, condition in enumerate(conditions) if condition != "original")
+    views = []
+    for index in _peopled([dataset for dataset, _ in columns], config.seed):
+        _, people = _anonymized(*columns[place], index)
+        if people is None or not len(people) or len(views) == count:
+            continue
+        images = [_anonymized(*column, index)[0] for column in columns]
+        # The last one is the largest.
+        views.append([cut([image], people).images[-1] for image in images])
+    _write(views, conditions, WIDTH / 2, output)
+
+
+def _peopled(datasets: list[DetectionDataset], seed: int) -> list[int]:
+    """The images with anybody to anonymize under any of the conditions, in an order of the seed."""
+    records = zip(*(dataset.records for dataset in datasets), strict=True)
+    peopled = [i for i, views in enumerate(records) if any(r.bodies or r.faces for r in views)]
+    return [peopled[i] for i in torch.randperm(len(peopled), generator=torch.Generator().manual_seed(seed))]
+
+
+def _anonymized(dataset: DetectionDataset, anonymizer: Anonymizer, index: int) -> tuple[Tensor, Regions | None]:
+    image, _, regions = dataset[index]
+    return anonymizer([image], regions)[0] if regions is not None else image, regions
+
+
+def _write(views: list[list[Tensor]], titles: list[str], width: float, output: Path) -> None:
+    """Write rows of pictures, uint8 [3, H, W], each ``width`` inches wide, under their columns' titles."""
+    tallest = max(image.shape[1] / image.shape[2] for row in views for image in row)
+    figure = Figure((width * len(titles), width * tallest * len(views) + 0.3), dpi=DPI, layout="tight")
+    axes = figure.subplots(len(views), len(titles), squeeze=False)
+    for row, images in enumerate(views):
+        for column, image in enumerate(images):
             axes[row, column].imshow(image.permute(1, 2, 0).numpy())
             axes[row, column].set_axis_off()
-        axes[0, column].set_title(condition, fontsize=9)
+    for column, title in enumerate(titles):
+        axes[0, column].set_title(title, fontsize=9)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}")
     with matplotlib.rc_context({"savefig.pad_inches": 0.05}):
@@ -54,16 +99,20 @@ def side_by_side(config: Config, conditions: list[str], count: int, output: Path
     temporary.replace(output)
 
 
-def _dataset(config: Config, condition: str) -> DetectionDataset:
-    datamodule = build_datamodule(replace(config, condition=condition))
+def _dataset(config: Config, condition: str) -> tuple[DetectionDataset, Anonymizer]:
+    # Even where a run trains on a copy, the originals under each condition are shown.
+    anonymization = replace(config.anonymization, copy=None)
+    datamodule = build_datamodule(replace(config, condition=condition, anonymization=anonymization))
     datamodule.prepare_data()
     datamodule.setup("fit")
-    return DetectionDataset(
+    dataset = DetectionDataset(
         datamodule.train,
         with_masks=False,
         with_keypoints=False,
         geometry=Geometry([]),
         region=datamodule.condition.region,
         seed=config.seed,
+        anonymization_seed=config.anonymization_seed,
         training=True,
     )
+    return dataset, datamodule.anonymizer

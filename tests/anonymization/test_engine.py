@@ -16,8 +16,10 @@ from anonymization.conditions import Condition, parse_condition
 from anonymization.engine import Anonymizer, anonymize
 from anonymization.methods.blur import blur_matrix
 from anonymization.methods.pixelate import mosaic_matrix
+from anonymization.methods.realistic import Realistic
 from anonymization.regions import Regions, body_regions, face_regions
 from tests.anonymization import reference
+from tests.anonymization.generators import StandIn
 from tests.anonymization.scenes import Scene, draw
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "coco_sample"
@@ -256,6 +258,54 @@ def test_any_function_of_the_crop_is_a_method(region, name):
     results = anonymize([scene.image for scene in scenes], regions, lambda crops: method(crops.images))
     for scene, result in zip(scenes, results, strict=True):
         assert (result.int() - expected(scene, region, method, as_bytes=True).int()).abs().max() <= 1
+
+
+def with_other_people(scene, region, seed):
+    """The scene with noise wherever anybody is replaced."""
+    noise = torch.randint(256, scene.image.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return scene._replace(image=torch.where(replaced(scene, region), noise, scene.image))
+
+
+@each_region
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_a_generator_s_people_do_not_depend_on_whom_they_replace(region, seed):
+    scene = draw(seed, largest=300)
+    regions = regions_of(scene, region)
+    method = Realistic(StandIn(tuple(regions.masks.shape[1:])))
+    results = [
+        anonymize([view.image], regions, method, hidden=True)[0]
+        for view in (scene, with_other_people(scene, region, seed))
+    ]
+    assert torch.equal(*results)
+
+
+@each_region
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_hidden_people_show_in_no_crop_but_their_own(region, seed):
+    scene = draw(seed, largest=300)
+    views = []
+    for view in (scene, with_other_people(scene, region, seed)):
+        seen = []
+
+        def method(crops, seen=seen):
+            seen.append(torch.where(crops.masks, torch.zeros_like(crops.images), crops.images))
+            return torch.zeros_like(crops.images)
+
+        anonymize([view.image], regions_of(scene, region), method, hidden=True)
+        views.append(seen)
+    assert all(torch.equal(*pair) for pair in zip(*views, strict=True))
+
+
+def test_hidden_people_are_seen_in_their_own_crop_as_they_are():
+    scene = draw(9)
+    regions, crops = regions_of(scene, "body"), {}
+    for hidden in (False, True):
+        anonymize([scene.image], regions, lambda c, h=hidden: crops.setdefault(h, c).images, hidden=hidden)
+    inside = crops[True].masks.expand_as(crops[True].images)
+    assert torch.equal(crops[True].images[inside], crops[False].images[inside])
+    assert not torch.equal(crops[True].images, crops[False].images)
 
 
 def test_a_person_is_not_pasted_before_an_earlier_one_that_shows_it_is_cut():
