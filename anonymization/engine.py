@@ -126,7 +126,8 @@ def anonymize(images: Sequence[Tensor], regions: Regions, method: Method, hidden
         regions: See there.
         method: What replaces the people.
         hidden: Nothing of anybody surrounds the person in a crop: who is to be replaced, and has not been yet, is grey
-            there, before the crop is resized. Inside the person's mask the crop is as it is. For crop methods.
+            there, and takes no part when the crop is resized. Inside the person's mask the crop is as it is, and the
+            mask has all that pixels which are replaced become. For crop methods.
 
     Raises:
         ValueError: The regions do not fit the images, or the method does not return crops like those it got.
@@ -169,7 +170,7 @@ def _check(images: Sequence[Tensor], regions: Regions) -> None:
 class _People:
     """The people of a batch, by number: what is cut of each from the images as they are now, and pasted into them.
 
-    Where they are ``hidden``, their surroundings are cut from copies in which everybody was grey at first.
+    Where they are ``hidden``, their surroundings are cut from copies in which nobody is shown who is not yet replaced.
     """
 
     def __init__(
@@ -183,27 +184,51 @@ class _People:
         areas = (self.paste_boxes[:, 2:] - self.paste_boxes[:, :2]).prod(axis=1)
         self.paste_starts = np.cumsum(areas) - areas
         self.paste_masks = regions.paste_masks.split(areas.tolist())
-        self.surroundings = None
+        self.masks = regions.masks
+        self.surroundings = self.shown = None
         if hidden:
-            self.surroundings = composite.Pixels(images)
+            # A pixel of the image is replaced whole, but of the pixels of an enlarged crop that it becomes, the mask
+            # may have the first alone. What is left would show the person, or nothing.
+            if len(regions):
+                self.masks = regions.masks | torch.stack([self._covered(person) for person in range(len(regions))])
+            self.surroundings = composite.Pixels(images)  # 0 where somebody is not shown
+            self.shown = composite.Pixels([torch.full_like(image, 255) for image in images])
             for person in range(len(regions)):
-                self._paste(self.surroundings, person, GREY)
+                self._paste(self.surroundings, person, 0)
+                self._paste(self.shown, person, 0)
 
     def crop(self, person: int) -> Tensor:
         """Uint8 [3, h, w]."""
         crop = self._crop(self.pixels, person)
         if self.surroundings is None:
             return crop
-        return torch.where(self.regions.masks[person], crop, self._crop(self.surroundings, person))
+        # A pixel of the crop is the mean of those shown that it is resized from; grey where they have little weight.
+        shown = self._crop(self.shown, person, outside=255).float() / 255
+        around = (self._crop(self.surroundings, person) / shown.clamp(min=0.5)).round().clamp(0, 255).to(torch.uint8)
+        return torch.where(self.masks[person], crop, torch.where(shown >= 0.5, around, GREY))
 
-    def _crop(self, pixels: composite.Pixels, person: int) -> Tensor:
+    def _covered(self, person: int) -> Tensor:
+        """The crop pixels that are mostly of pixels of the image that are replaced: bool [h, w]."""
+        (x0, y0, x1, y1), (left, top, right, bottom) = (
+            self.crop_boxes[person].tolist(),
+            self.paste_boxes[person].tolist(),
+        )
+        mask = self.paste_masks[person].view(bottom - top, right - left) * 255
+        window = F.pad(mask, (left - x0, x1 - right, top - y0, y1 - bottom)).expand(3, -1, -1)
+        _, height, width = self.pixels.images[self.image_index[person]].shape
+        visible = min(y1, height) - max(y0, 0), min(x1, width) - max(x0, 0)
+        resized = resize(window, self.crop_size, crop_interpolation(self.regions.region, visible, self.crop_size))
+        return resized[0] > 127
+
+    def _crop(self, pixels: composite.Pixels, person: int, outside: int = 0) -> Tensor:
         image = pixels.images[self.image_index[person]]
         x0, y0, x1, y1 = self.crop_boxes[person].tolist()
         _, height, width = image.shape
         window = image[:, max(y0, 0) : y1, max(x0, 0) : x1]
         visible = window.shape[1:]
         if visible != (y1 - y0, x1 - x0):
-            window = F.pad(window, (max(-x0, 0), max(x1 - width, 0), max(-y0, 0), max(y1 - height, 0)))
+            beyond = max(-x0, 0), max(x1 - width, 0), max(-y0, 0), max(y1 - height, 0)
+            window = F.pad(window, beyond, value=outside)
         return resize(window, self.crop_size, crop_interpolation(self.regions.region, visible, self.crop_size))
 
     def resized_back(self, person: int, crop: Tensor) -> Tensor:
@@ -218,6 +243,7 @@ class _People:
         self._paste(self.pixels, person, values)
         if self.surroundings is not None:
             self._paste(self.surroundings, person, values)
+            self._paste(self.shown, person, 255)
 
     def _paste(self, pixels: composite.Pixels, person: int, values: Tensor | int) -> None:
         left, top, right, bottom = self.paste_boxes[person].tolist()
@@ -268,7 +294,7 @@ def _crops(people: _People, wave: np.ndarray) -> Crops:
     regions, images = people.regions, torch.cat([people.crop(i)[None] for i in wave.tolist()])
     return Crops(
         images,
-        regions.masks[wave][:, None],
+        people.masks[wave][:, None],
         regions.bodies[wave][:, None],
         regions.keypoints[wave].to(images.device),
         regions.seeds[wave],

@@ -21,7 +21,7 @@ class GeneratorConfig:
     style: int = 128  # length of w
     mapping: int = 2  # layers from z to w
     pose: bool = True  # limbs are among the inputs
-    centers: int = 64  # cluster centres of w: how many kinds of people there are (the paper's authors: 512)
+    centers: int = 256  # clusters of w: how many looks people can have (the paper's authors: 512)
     discriminator_channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
 
     steps: int = MISSING  # length of training

@@ -64,7 +64,7 @@ class GeneratorModule(LightningModule):
             config.mapping,
             config.pose,
         )
-        self.generator = UNetGenerator(architecture, config.centers)
+        self.generator = UNetGenerator(architecture)
         self.unshuffle = config.stride // config.output_stride
         size = tuple(n // config.stride for n in crop)
         self.discriminator = Discriminator(
@@ -204,18 +204,19 @@ class GeneratorModule(LightningModule):
         self.log("val/fid", value, prog_bar=True)
 
     def finished(self) -> UNetGenerator:
-        """Return the generator of averaged weights, with the cluster centres of its w.
+        """Return the generator of averaged weights, with the centres of clusters of its w.
 
-        The centres are those of k-means on the w of random z: multi-modal truncation (Mokady et al. 2022).
+        Multi-modal truncation (Mokady et al. 2022): clusters by k-means of the w of random z. The centre is the w
+        nearest to the mean, not the mean itself: in so many dimensions all means are much alike, and dull.
         """
         generator: UNetGenerator = self.average.module.eval()
         random = torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
             z = torch.randn(SAMPLES, self.config.latent, generator=random).to(self.device)
             w = generator.mapping(z)
+            means, _ = kmeans2(w.cpu().numpy(), self.config.centers, minit="++", rng=self.seed)
             generator.mean.copy_(w.mean(0))
-            centers, _ = kmeans2(w.cpu().numpy(), self.config.centers, minit="++", rng=self.seed)
-            generator.centers.copy_(torch.from_numpy(centers))
+            generator.centers = w[torch.cdist(torch.from_numpy(means).to(w), w).argmin(1)]
         return generator
 
 

@@ -106,7 +106,7 @@ class UNetGenerator(nn.Module):
 
     Args:
         architecture: Width and depth.
-        centers: Cluster centres of w: where latents are truncated to. With one, all people look like the mean.
+        centers: Cluster centres of w, where latents are truncated to.
     """
 
     def __init__(self, architecture: Architecture, centers: int = 1) -> None:
