@@ -6,16 +6,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anonymization.options import Generators
 from errors import UserError, nearest, script
 
 if TYPE_CHECKING:
     from anonymization.conditions import Condition
+    from anonymization.engine import Anonymizer
     from configs import Config, FacesConfig
     from datamodules.originals import Original
 
 EPILOG = """a dataset, with --config:
   condition             face/blur, body/mask_out, ...
-  output=DIR            the copy; train on it with data.root=DIR condition=original
+  output=DIR            the copy; train on it with anonymization.copy=DIR
   split=train           the split whose images are anonymized
   copy_annotations=true copy the annotations too, to hand the folder on; by default they are links
   seed, data.root, ...  every key of the experiment, see configs/__init__.py
@@ -23,12 +25,13 @@ EPILOG = """a dataset, with --config:
 a folder of pictures, without --config:
   input=DIR             its pictures, those of its subfolders too
   condition, output, seed
+  generators.face, ...  what realistic conditions draw people with: see docs/generators.md
   faces.detector, faces.score
   boxes=FILE.json       faces: {"name.jpg": [[x0, y0, x1, y1], ...], ...}; an entry for every picture
   masks=DIR             bodies: DIR/name.png with each person's number, from 1, or 0; one for every picture
 
 both:
-  workers=N             processes; default: one for each core
+  workers=N             processes; default: one for each core, or 2 where generators share another device
   device=cpu            or cuda, cuda:1, ...
   --strict              stop at the first image that fails
   audit=true            look for faces in the result: see audit.py
@@ -40,6 +43,7 @@ examples: python anonymize.py --config configs/coco_keypoints.yaml condition=fac
           python anonymize.py input=photos condition=face/blur output=photos_blurred
 """
 FAILED = 3  # the exit code where an image is missing from the copy
+SHARING_DEVICE = 2  # processes with a generator each: one reads and writes images while the other's are on the device
 SPLITS = ("train", "val")
 
 
@@ -77,6 +81,7 @@ class FolderJob(Job):
     input: str = ""
     condition: str = "original"
     seed: int = 0
+    generators: Generators = field(default_factory=Generators)
     faces: Detection = field(default_factory=Detection)
     boxes: str | None = None
     masks: str | None = None
@@ -124,9 +129,9 @@ def anonymize_dataset(config: "Config", job: DatasetJob) -> bool:
     from datamodules.layouts import build_datamodule
     from datamodules.originals import dataset_original
 
-    condition = changing_condition(config.condition)
-    check_job(job, config.faces)
+    changing_condition(config.condition)
     datamodule = build_datamodule(config)
+    check_job(job, config.faces, datamodule.anonymizer)
     datamodule.prepare_data()
     root = datamodule.root
     if not root.is_dir():
@@ -134,7 +139,7 @@ def anonymize_dataset(config: "Config", job: DatasetJob) -> bool:
     if job.split not in SPLITS:
         raise UserError(f"split: unknown split '{job.split}'{nearest(job.split, SPLITS)}")
     original = dataset_original(datamodule, job.split, job.copy_annotations)
-    complete = run(original, condition, config.seed, job, config.faces)
+    complete = run(original, datamodule.anonymizer, config.anonymization_seed, job, config.faces)
     print(f"links into {root}, where nothing is anonymized: {', '.join(original.linked) or 'none'}")
     if config.data.val_split == job.split:
         print(f"data.val_split={job.split}: a run on this copy would evaluate on anonymized images")
@@ -148,12 +153,14 @@ def anonymize_folder(job: FolderJob) -> bool:
         UserError: naming the key or file that is wrong.
     """
     from anonymization.detectors import face_detector
+    from anonymization.engine import Anonymizer
     from datamodules.folder import LAYOUT, FolderRecords, detected_faces, given_bodies, given_faces
     from datamodules.manifest import sha256
     from datamodules.originals import Original
 
     condition = changing_condition(job.condition)
-    check_job(job, job.faces)
+    anonymizer = Anonymizer(condition, job.generators)
+    check_job(job, job.faces, anonymizer)
     root = Path(job.input).absolute()
     if not root.is_dir():
         raise UserError(f"input: folder {root} does not exist")
@@ -177,16 +184,18 @@ def anonymize_folder(job: FolderJob) -> bool:
         raise UserError(f"input: folder {root} is empty")
     names = [path.relative_to(root).as_posix() for path in records.paths]
     original = Original(root, records, names, {"layout": LAYOUT, **people})
-    return run(original, condition, job.seed, job, job.faces)
+    return run(original, anonymizer, job.seed, job, job.faces)
 
 
-def run(original: "Original", condition: "Condition", seed: int, job: Job, faces: "FacesConfig | Detection") -> bool:
+def run(original: "Original", anonymizer: "Anonymizer", seed: int, job: Job, faces: "FacesConfig | Detection") -> bool:
     """Make the copy, look for faces in it where the job says so, and say whether every image is there."""
     from datamodules.copying import FAILURES, make_copy
     from datamodules.pool import cores
 
-    output, workers = Path(job.output), cores() if job.workers is None else job.workers
-    result = make_copy(original, output, condition, seed, job.device, workers, job.strict)
+    output, workers = Path(job.output), job.workers
+    if workers is None:
+        workers = SHARING_DEVICE if anonymizer.condition.generators and job.device != "cpu" else cores()
+    result = make_copy(original, output, anonymizer, seed, job.device, workers, job.strict)
     if job.strict and result.failures:
         for name, problem in result.failures.items():
             print(f"stopped at {name}: {problem}", file=sys.stderr)
@@ -204,7 +213,7 @@ def run(original: "Original", condition: "Condition", seed: int, job: Job, faces
     return not result.failures
 
 
-def check_job(job: Job, faces: "FacesConfig | Detection") -> None:
+def check_job(job: Job, faces: "FacesConfig | Detection", anonymizer: "Anonymizer") -> None:
     """Refuse at once what would only show later.
 
     Raises:
@@ -222,6 +231,7 @@ def check_job(job: Job, faces: "FacesConfig | Detection") -> None:
         from anonymization.detectors import face_detector
 
         face_detector(faces.detector, faces.score, job.device)
+    anonymizer.load()
 
 
 def changing_condition(name: str) -> "Condition":

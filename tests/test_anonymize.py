@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,8 @@ import torch
 from PIL import Image
 
 import anonymize
+from anonymization.engine import Anonymizer
+from anonymization.options import Generators
 from anonymize import DatasetJob, FolderJob, anonymize_dataset, anonymize_folder
 from configs import load_config
 from datamodules.layouts import LAYOUTS
@@ -212,8 +215,6 @@ def test_strict_stops_at_the_first(source, tmp_path, capsys):
 
 
 def test_an_image_that_fails_in_any_way_is_not_written(source, tmp_path, monkeypatch):
-    from anonymization.engine import Anonymizer
-
     monkeypatch.setattr(Anonymizer, "__call__", lambda *_: 1 / 0)
     assert not make(source, tmp_path / "copy")
     people = {name for name, reason in failures(tmp_path / "copy").items() if "ZeroDivisionError" in reason}
@@ -432,6 +433,9 @@ def main(source, tmp_path, monkeypatch, capsys):
         (["output=x", "condition=face/blur", "device=abacus"], "device: 'abacus' cannot be used"),
         (["output=x", "condition=face/blur", "data.layout=citiscapes"], "did you mean 'cityscapes'?"),
         (["output=x", "condition=face/blur", "boxes=b.json"], "boxes: is for a folder"),
+        (["output=x", "condition=body/realistic", "generators.body=null"], "generators.body: is missing"),
+        (["output=x", "condition=body/realistic", "generators.body=none.safetensors"], "none.safetensors"),
+        (["output=x", "condition=body/blur", "generators.bodi=x"], "did you mean 'body'?"),
         (["output=x", "condition=face/blur", "faces.detector=nobody", "audit=true"], "unknown detector 'nobody'"),
         (["output=/dev/null/x", "condition=face/blur"], "/dev/null/x cannot be written"),
     ],
@@ -520,6 +524,110 @@ def test_a_folder_with_ones_own_masks(tmp_path):
     assert set(np.unique(a[numbers > 0])) <= {127, 128}
 
 
+class Drawing(torch.nn.Module):
+    """A generator of plain colours: a person's own, by its seed."""
+
+    def __init__(self, level: float):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(level))
+
+    def forward(self, images, masks, bodies, keypoints, seeds):
+        shades = torch.stack([seeds % 7, seeds % 11, seeds % 13], dim=1) / 26.0
+        return (self.level + shades)[:, :, None, None] * torch.ones_like(images)
+
+
+@pytest.fixture
+def generators(tmp_path):
+    """Two files of a generator that anyone may have made: the people of one are darker."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch would rather see torch.export
+        for name, level in (("dark", -0.9), ("bright", 0.3)):
+            torch.jit.script(Drawing(level)).save(tmp_path / f"{name}.pt")
+    return {name: f"torchscript:{tmp_path / name}.pt" for name in ("dark", "bright")}
+
+
+def make_realistic(source, output, generator, *overrides, **job):
+    own = config(source, "condition=body/realistic", "seed=3", f"generators.body={generator}", *overrides)
+    return anonymize_dataset(own, DatasetJob(str(output), workers=job.pop("workers", 0), **job))
+
+
+def test_people_are_drawn_alike_in_training_and_in_any_copy(source, tmp_path, generators):
+    """Whatever the number of processes and of images at once, but for rounding."""
+    dark = generators["dark"]
+    assert make_realistic(source, tmp_path / "copy", dark, workers=2)
+    about = manifest(tmp_path / "copy")
+    assert about["generators"]["body"].startswith("torchscript:dark.pt@") and about["regions"] > 5
+    on_the_fly, _ = batches(source, "condition=body/realistic", f"generators.body={dark}")
+    original, _ = batches(source)
+    on_copy, _ = batches(tmp_path / "copy")
+    changed = 0
+    for a, b, c in zip(on_copy, on_the_fly, original, strict=True):
+        for copied, drawn, image in zip(a.images, b.images, c.images, strict=True):
+            assert (copied.int() - drawn.int()).abs().max() <= 1
+            changed += int((copied != image).any(0).sum())
+    assert changed > 100
+
+
+def test_a_copy_is_not_gone_on_with_by_another_generator(source, tmp_path, generators):
+    output = tmp_path / "copy"
+    assert make_realistic(source, output, generators["dark"])
+    with pytest.raises(UserError, match=r"says generators \{'body': 'torchscript:dark\.pt@.*this is .*bright\.pt@"):
+        make_realistic(source, output, generators["bright"])
+    # the same name is not the same generator
+    shutil.copy(tmp_path / "bright.pt", tmp_path / "dark.pt")
+    with pytest.raises(UserError, match=r"says generators \{'body': 'torchscript:dark\.pt@.*this is .*dark\.pt@"):
+        make_realistic(source, output, generators["dark"])
+
+
+def test_an_image_that_fails_takes_none_of_its_group_with_it(source, tmp_path, generators, monkeypatch):
+    whole, output = tmp_path / "whole", tmp_path / "copy"
+    assert make_realistic(source, whole, generators["dark"])
+    images = sorted((source / "leftImg8bit/train").rglob("*.png"))
+    spoil_truncated(images[1])
+    calls, anonymize_people = [], Anonymizer.__call__
+
+    def counted(self, batch, regions):
+        calls.append(len(batch))
+        return anonymize_people(self, batch, regions)
+
+    monkeypatch.setattr(Anonymizer, "__call__", counted)
+    assert not make_realistic(source, output, generators["dark"])
+    assert list(failures(output)) == [images[1].relative_to(source).as_posix()]
+    assert set(calls) == {1}  # each by itself
+    names = [path.relative_to(source) for path in images if path != images[1]]
+    for name in names:
+        pair = [np.asarray(Image.open(folder / name)).astype(int) for folder in (whole, output)]
+        assert np.abs(pair[0] - pair[1]).max() <= 1
+    calls.clear()
+    shutil.copy(whole / images[1].relative_to(source), images[1])
+    for name in names:
+        (output / name).unlink()
+    assert make_realistic(source, output, generators["dark"])
+    assert max(calls) > 1
+
+
+def test_a_folder_whose_faces_are_drawn(tmp_path, generators):
+    root, boxes = pictures(tmp_path / "in"), tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"a.png": [[10, 10, 30, 40]], "deep/b.jpg": [[5, 20, 25, 50]], "c.webp": []}))
+    named = Generators(face=generators["dark"])
+    job = FolderJob(
+        str(tmp_path / "out"),
+        workers=0,
+        input=str(root),
+        condition="face/realistic",
+        boxes=str(boxes),
+        generators=named,
+    )
+    assert anonymize_folder(job)
+    assert manifest(tmp_path / "out")["generators"].keys() == {"face"}
+    a, original = (np.asarray(Image.open(folder / "a.png")).astype(int) for folder in (tmp_path / "out", root))
+    face = a[14:36, 14:26].reshape(-1, 3)
+    assert len(np.unique(face, axis=0)) == 1 and (face < 128).all()
+    outside = np.ones((60, 80), bool)
+    outside[10:40, 10:30] = False
+    np.testing.assert_array_equal(a[outside], original[outside])
+
+
 def test_a_folder_with_detected_faces(tmp_path, coco_sample):
     pytest.importorskip("onnxruntime")
     root = tmp_path / "in"
@@ -542,6 +650,8 @@ def test_what_a_folder_job_refuses(tmp_path):
         ({"condition": "face/blur", "input": str(tmp_path / "none")}, "does not exist"),
         ({"condition": "face/blur", "boxes": "none.json"}, "none.json does not exist"),
         ({"condition": "original"}, "anonymizes nothing"),
+        ({"condition": "face/realistic"}, r"generators\.face: is missing; face/realistic needs one"),
+        ({"condition": "face/realistic", "generators": Generators(face="diffuser:x")}, "did you mean 'diffusers'"),
     ):
         with pytest.raises(UserError, match=message):
             anonymize_folder(FolderJob(**{"output": str(tmp_path / "out"), "input": str(root), "workers": 0} | job))

