@@ -149,18 +149,19 @@ def train_generator(config: "GeneratorExperiment") -> None:
         logger.finalize("success")
     wandb.finish()
     if trainer.is_global_zero:
-        about = {
-            "people": len(datamodule.train),
+        fid = trainer.callback_metrics["val/fid"].item()
+        measured = {
+            "metrics": {"val/fid": fid},
             "steps": module.steps,
-            "fid": trainer.callback_metrics["val/fid"].item(),
+            "people": len(datamodule.train),
+            "device": device_name(module.device),
+            "wall_time_s": round(time.monotonic() - started, 1),
         }
+        about = {"config": asdict(config), "versions": versions(), **measured}
         weights = run_dir / "generator.safetensors"
-        made = {"config": json.dumps(asdict(config)), "versions": json.dumps(versions()), "made": json.dumps(about)}
-        module.finished().save(weights, made)
-        measured = {"metrics": {"val/fid": about["fid"]}, **about, "device": device_name(module.device)}
-        measured["wall_time_s"] = round(time.monotonic() - started, 1)
-        write_results(run_dir, config, measured)
-        print(f"val/fid {about['fid']:.4f}; generators.{config.generator.region}={weights}")
+        module.finished().save(weights, {key: json.dumps(value) for key, value in about.items()})
+        path = write_results(run_dir, config, measured)
+        print(f"val/fid {fid:.4f}; results in {path}; use it by generators.{config.generator.region}={weights}")
 
 
 def _trainer(config: "Experiment", run_dir: "Path", callbacks: "list[Callback]") -> "Trainer":
