@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart test clean
+.PHONY: setup quickstart copies test clean
 
 setup: .venv/installed
 
@@ -16,8 +16,13 @@ quickstart: setup
 	$(BIN)/python -m datamodules.streetscenes --layout cityscapes --output data/streetscenes
 	$(BIN)/python sweep.py sweeps/quickstart.yaml --jobs 2
 	$(BIN)/python report.py examples --config configs/quickstart.yaml \
-		--conditions original face/blur body/blur body/mask_out --output outputs/quickstart/examples.png
+		--conditions original body/blur body/mask_out body/realistic --output outputs/quickstart/examples.png
 	$(BIN)/python report.py table outputs/quickstart --output outputs/quickstart
+
+# What sweeps/streetscenes_body.yaml trains on.
+copies: setup
+	for method in blur mask_out realistic realistic_hm realistic_hm_lo; do $(BIN)/python anonymize.py \
+		--config configs/quickstart.yaml condition=body/$$method output=data/copies/body-$$method || exit 1; done
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

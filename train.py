@@ -155,9 +155,9 @@ def train_generator(config: "GeneratorExperiment") -> None:
             "steps": module.steps,
             "people": len(datamodule.train),
             "device": device_name(module.device),
-            "wall_time_s": round(time.monotonic() - started, 1),
         }
         about = {"config": asdict(config), "versions": versions(), **measured}
+        measured["wall_time_s"] = round(time.monotonic() - started, 1)
         weights = run_dir / "generator.safetensors"
         module.finished().save(weights, {key: json.dumps(value) for key, value in about.items()})
         path = write_results(run_dir, config, measured)

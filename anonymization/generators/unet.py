@@ -170,7 +170,8 @@ class UNetGenerator(nn.Module):
 
     def decode(self, encoded: tuple[Tensor, ...], latents: Tensor) -> Tensor:
         """See `LatentGenerator`."""
-        return F.interpolate(self.synthesize(encoded, latents), self.crop, mode="bilinear")
+        # Bilinear interpolation is several times as slow on channels that are last in memory.
+        return F.interpolate(self.synthesize(encoded, latents).contiguous(), self.crop, mode="bilinear")
 
     def forward(self, context: Context) -> Tensor:
         """See `Generator`."""
@@ -204,7 +205,8 @@ class UNetGenerator(nn.Module):
             raise UserError(f"{path}: is no generator of anonbench: {error}") from None
         with path.open("rb") as file:
             generator.name = f"{path.name}@{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
-        return generator.eval().requires_grad_(False)
+        # Channels last in memory: forward in 0.6, forward and backward in 0.8 of the time, on a CPU.
+        return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def _blocks(inputs: int, outputs: int, count: int, style: int | None = None) -> nn.ModuleList:
