@@ -57,15 +57,14 @@ def people_side_by_side(config: Config, conditions: list[str], count: int, outpu
     if len(regions) != 1:
         raise UserError(f"--people: {' '.join(conditions)}: give conditions of one region, body or face")
     columns = [_dataset(config, condition) for condition in conditions]
-    place = next(place for place, condition in enumerate(conditions) if condition != "original")
     views = []
     for index in _peopled([dataset for dataset, _ in columns], config.seed):
-        _, people = _anonymized(*columns[place], index)
-        if people is None or not len(people) or len(views) == count:
-            continue
-        images = [_anonymized(*column, index)[0] for column in columns]
-        # The last one is the largest.
-        views.append([cut([image], people).images[-1] for image in images])
+        images, regions = zip(*(_anonymized(*column, index) for column in columns), strict=True)
+        people = next(region for region in regions if region is not None)
+        if len(people):  # not so if all are too small
+            views.append([cut([image], people).images[-1] for image in images])  # the last one is the largest
+        if len(views) == count:
+            break
     _write(views, conditions, WIDTH / 2, output)
 
 

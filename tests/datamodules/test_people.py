@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from configs import DataConfig, GeneratorExperiment
 from configs.generator import GeneratorConfig
-from datamodules.people import CROPS, PeopleDataModule
-from datamodules.record import decode
+from datamodules.geometry import Geometry
+from datamodules.people import CROPS, People, PeopleDataModule, PeopleDataset
+from datamodules.record import Record, decode
 from errors import UserError
 
 
@@ -91,6 +93,20 @@ def test_refined_faces_are_the_large_ones_alone(streetscenes):
     datamodule = build(streetscenes["cityscapes"], "face_refined")
     dataset = datamodule.train_dataloader().dataset
     assert all(dataset[i] is None for i in range(len(dataset)))  # none of these tiny faces is cut at 128 pixels
+
+
+def test_large_faces_are_cut_anew(tmp_path):
+    """A face large enough for it comes in a crop of 256 pixels, with its box in the middle; a small one does not."""
+    Image.fromarray(np.zeros((600, 800, 3), np.uint8)).save(tmp_path / "image.png")
+    faces = [(0, [200.0, 150.0, 300.0, 270.0]), (1, [500.0, 300.0, 530.0, 340.0])]
+    record = Record("image", tmp_path / "image.png", (600, 800), [], faces=faces)
+    people = People([record], "face", 0)
+    large, small = (PeopleDataset(people, "face_refined", Geometry([]), seed=0)[i] for i in range(2))
+    assert small is None and large.images.shape == (1, 3, 256, 256)
+    rows, columns = (large.masks[0, 0].any(axis).nonzero() for axis in (1, 0))
+    # The crop is 168 pixels of the image: 1.4 times the longer side.
+    assert abs(len(rows) - 120 * 256 / 168) <= 2 and abs(len(columns) - 100 * 256 / 168) <= 2
+    assert abs(rows.float().mean() - 127.5) <= 2 and abs(columns.float().mean() - 127.5) <= 2
 
 
 def test_mistakes_are_named(streetscenes):
