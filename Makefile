@@ -16,7 +16,7 @@ quickstart: setup
 	$(BIN)/python -m datamodules.streetscenes --layout cityscapes --output data/streetscenes
 	$(BIN)/python sweep.py sweeps/quickstart.yaml --jobs 2
 	$(BIN)/python report.py examples --config configs/quickstart.yaml \
-		--conditions original body/blur body/mask_out body/realistic --output outputs/quickstart/examples.png
+		--conditions original face/blur body/blur body/mask_out --output outputs/quickstart/examples.png
 	$(BIN)/python report.py table outputs/quickstart --output outputs/quickstart
 
 # What sweeps/streetscenes_body.yaml trains on.
