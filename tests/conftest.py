@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine a slow example is no failure.
+settings.register_profile("anonbench", deadline=None)
+settings.load_profile("anonbench")
 
 # Real photographs with COCO's annotations; they lie beside the repository, not in it.
 COCO_SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "coco_sample"
