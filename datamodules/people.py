@@ -97,8 +97,14 @@ class PeopleDataset(Dataset):
 
 
 def collate(samples: list[Crops | None]) -> Crops:
-    """Join crops; what is None, a person that augmentation has moved away or one that is too small, is left out."""
+    """Join crops; what is None, a person that augmentation has moved away or one that is too small, is left out.
+
+    Raises:
+        UserError: nobody is left.
+    """
     people = [sample for sample in samples if sample is not None]
+    if not people:
+        raise UserError(f"generator.smallest: none of {len(samples)} people is large enough; give a larger one")
     return Crops(*(torch.cat([getattr(person, f.name) for person in people]) for f in fields(Crops)))
 
 

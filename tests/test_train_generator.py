@@ -18,7 +18,6 @@ from errors import UserError
 ROOT = Path(__file__).parent.parent
 SMALL = [
     "generator.steps=2",
-    "generator.smallest=0",
     "generator.held_out=0.3",
     "generator.channels=[8,16]",
     "generator.discriminator_channels=[8,16]",
@@ -37,7 +36,17 @@ SMALL = [
 def command(root, output, *overrides, region="body"):
     places = [f"data.root={root}", f"output_dir={output}", f"data.index_dir={output}/index"]
     config = f"configs/generators/streetscenes_{region}.yaml"
-    return [sys.executable, "train.py", "--config", config, *SMALL, *places, *overrides]
+    smallest = {"body": 12, "face": 0}[region]  # pixels; smaller bodies are not cut at all
+    return [
+        sys.executable,
+        "train.py",
+        "--config",
+        config,
+        *SMALL,
+        f"generator.smallest={smallest}",
+        *places,
+        *overrides,
+    ]
 
 
 def run(*arguments, **options):

@@ -6,7 +6,7 @@ from PIL import Image
 from configs import DataConfig, GeneratorExperiment
 from configs.generator import GeneratorConfig
 from datamodules.geometry import Geometry
-from datamodules.people import CROPS, People, PeopleDataModule, PeopleDataset
+from datamodules.people import CROPS, People, PeopleDataModule, PeopleDataset, collate
 from datamodules.record import Record, decode
 from errors import UserError
 
@@ -93,6 +93,8 @@ def test_refined_faces_are_the_large_ones_alone(streetscenes):
     datamodule = build(streetscenes["cityscapes"], "face_refined")
     dataset = datamodule.train_dataloader().dataset
     assert all(dataset[i] is None for i in range(len(dataset)))  # none of these tiny faces is cut at 128 pixels
+    with pytest.raises(UserError, match=r"generator\.smallest: none of 2 people is large enough"):
+        collate([None, None])
 
 
 def test_large_faces_are_cut_anew(tmp_path):
