@@ -92,13 +92,14 @@ class GeneratorModule(LightningModule):
         return optimizers, [LambdaLR(o, lambda step: min(1.0, 2 - 2 * step / self.config.steps)) for o in optimizers]
 
     def on_train_epoch_start(self) -> None:
-        """Make an epoch's order and random numbers depend on seed, epoch and process alone: a restart repeats them."""
+        """Make an epoch's order depend on seed and epoch alone: a restart repeats it."""
         self.trainer.train_dataloader.sampler.set_epoch(self.current_epoch)
-        torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)))
 
     def training_step(self, crops: Crops, batch_idx: int) -> None:
         """One step of the discriminator, one of the generator."""
         step = self.steps
+        # After a restart the loader draws from torch's random numbers at another time, so a step has its own.
+        torch.manual_seed(hash((self.seed, step, self.global_rank)))
         optimizer_g, optimizer_d = self.optimizers()
         view = _View.of(crops, self.generator)
 
