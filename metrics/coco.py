@@ -10,6 +10,7 @@ from faster_coco_eval.core import mask as mask_api
 from torch import Tensor
 
 from metrics.base import RecordMetric, check_instances
+from metrics.matches import THRESHOLDS, Matches
 
 MAX_DETECTIONS = {"bbox": 100, "segm": 100, "keypoints": 20}  # per image and class, as pycocotools' Params
 
@@ -101,22 +102,28 @@ class CocoAP(RecordMetric):
     def compute(self) -> dict[str, float]:
         """Every average precision in percent, under the names that the class describes."""
         records = self.sorted_records()
-        results = {}
+        results, self.matches = {}, []
         for iou_type in self.iou_types:
-            results |= self._average_precision(iou_type, records)
+            evaluator = self._evaluate(iou_type, list(records.values()))
+            results |= self._average_precision(iou_type, evaluator)
+            self.matches.append(self._matches(iou_type, evaluator, records))
         return results
 
-    def _average_precision(self, iou_type: str, records: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    def _evaluate(self, iou_type: str, records: list[dict[str, np.ndarray]]) -> COCOeval_faster:
         evaluator = COCOeval_faster(
             self._dataset("target", iou_type, records),
             self._dataset("prediction", iou_type, records),
             iou_type,
+            separate_eval=True,  # keeps the matches
         )
-        params = evaluator.params
-        params.catIds = sorted(self.classes)
-        params.maxDets = [MAX_DETECTIONS[iou_type]]
+        evaluator.params.catIds = sorted(self.classes)
+        evaluator.params.maxDets = [MAX_DETECTIONS[iou_type]]
         evaluator.evaluate()
         evaluator.accumulate()
+        return evaluator
+
+    def _average_precision(self, iou_type: str, evaluator: COCOeval_faster) -> dict[str, float]:
+        params = evaluator.params
         precision = evaluator.eval["precision"][..., 0]  # [IoU, recall, class, area]
 
         results = {
@@ -130,6 +137,41 @@ class CocoAP(RecordMetric):
             for index, label in enumerate(params.catIds):
                 results[f"{iou_type}/AP_{self.classes[label]}"] = _percent(precision[:, :, index, 0])
         return results
+
+    def _matches(self, iou_type: str, evaluator: COCOeval_faster, records: dict[str, dict[str, np.ndarray]]) -> Matches:
+        classes, areas = evaluator.params.catIds, [label[0] for label in evaluator.params.areaRngLbl]
+        objects = np.zeros((len(areas), len(classes), len(records)), np.int32)
+        evaluations = np.array(evaluator._evalImgs_cpp).reshape(len(classes), len(areas), len(records))
+        is_there = [np.isin(classes, [*r["target_labels"], *r["prediction_labels"]]) for r in records.values()]
+        pairs = np.argwhere(np.transpose(is_there))
+        scores, matched, ignored = [], [], []
+        for label, image in pairs:
+            # What is pickled of them is all that Python can read of them.
+            states = [evaluation.__getstate__() for evaluation in evaluations[label, :, image]]
+            object_ids, _, scores_of_pair, ignored_objects, ignored_of_pair, _ = zip(*states, strict=True)
+            objects[:, label, image] = [len(flags) - sum(flags) for flags in ignored_objects]
+            shape = len(areas), THRESHOLDS, len(scores_of_pair[0])
+            scores.append(np.array(scores_of_pair[0]))
+            matched.append(np.array(object_ids).reshape(shape) > 0)
+            ignored.append(np.array(ignored_of_pair, bool).reshape(shape))
+        label, image = np.repeat(pairs, [len(s) for s in scores], axis=0).T
+        score = np.concatenate([[], *scores])
+        none = np.zeros((len(areas), THRESHOLDS, 0), bool)
+        matched, ignored = (np.concatenate([none, *parts], axis=2).transpose(2, 0, 1) for parts in (matched, ignored))
+        order = np.lexsort((-score, label))
+        return Matches(
+            iou_type,
+            "coco",
+            images=list(records),
+            classes=[self.classes[label] for label in classes],
+            areas=areas,
+            label=label[order].astype(np.uint16),
+            image=image[order].astype(np.int32),
+            score=score[order],
+            right=(matched & ~ignored)[order],
+            wrong=~(matched | ignored)[order],
+            objects=objects,
+        )
 
     def _dataset(self, side: str, iou_type: str, records: list[dict[str, np.ndarray]]) -> COCO:
         images, annotations = [], []

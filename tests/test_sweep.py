@@ -1,90 +1,368 @@
-"""The real sweep.py on small programs."""
+"""The real sweep.py, on a small program that takes train.py's arguments and leaves what train.py leaves."""
 
+import io
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
+from sweeps.config.cfg import schema_violations_from_proposed_config
+from sweeps.grid_search import grid_search_next_runs
 
-from configs import load_config
+import sweep
+from configs.grid import Cell, read_cells
 from errors import UserError
-from sweep import read_cells
+from sweep import Progress, check
 
 ROOT = Path(__file__).parent.parent
+PROTOCOL = ROOT.parent / "shared" / "PROTOCOL.md"
+CONDITIONS = ["original", "face/blur", "body/blur"]
+# plan.json says for each run what its starts do in turn; what is not planned ends well.
 PROGRAM = """
-import pathlib, sys, time
-values = dict(a.removeprefix("--").split("=") for a in sys.argv[1:])
-time.sleep(0.3)
-pathlib.Path(f"{values['condition']}-{values['seed']}").write_text("done")
-print("said", values["condition"])
-sys.exit(values["condition"] == "bad")
+import fcntl, json, pathlib, sys, time
+values = dict(a.removeprefix("--").split("=") for a in sys.argv[1:] if "=" in a)
+name = f"e-{values['condition'].replace('/', '-')}-seed{values['seed']}"
+folder = pathlib.Path(values.get("output_dir", "out"), name)
+folder.mkdir(parents=True, exist_ok=True)
+lock = (folder / ".lock").open("w")
+fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+starts = folder / "starts"
+with starts.open("a") as file:
+    file.write(".")
+plan = json.loads(pathlib.Path("plan.json").read_text()).get(name, [])
+do = (plan[starts.stat().st_size - 1 :] or ["end"])[0]
+print("step 1/2", flush=True)
+if do == "mistake":
+    print("error: trainer.devices: 9", file=sys.stderr)
+    sys.exit(2)
+if do == "fail":
+    raise RuntimeError("out of luck")
+if do == "hang":
+    time.sleep(1000)
+time.sleep(0.2)
+(folder / "results.json").write_text(json.dumps({"metrics": {"val/segm/AP": 12.34}}))
 """
 
 
-def write(folder, conditions, arguments="${args}"):
-    (folder / "program.py").write_text(PROGRAM)
-    sweep = {
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with the program, an experiment, and a sweep over three conditions."""
+    monkeypatch.chdir(tmp_path)
+    Path("program.py").write_text(PROGRAM)
+    Path("e.yaml").write_text(f"extends: {ROOT / 'configs' / 'quickstart.yaml'}\noutput_dir: out\n")
+    plan({})
+    write()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield tmp_path
+    for number, handler in before.items():  # sweep.main sets its own
+        signal.signal(number, handler)
+
+
+def plan(what):
+    Path("plan.json").write_text(json.dumps(what))
+
+
+def write(parameters=None, arguments="${args_no_hyphens}", **changes):
+    content = {
         "program": "program.py",
         "method": "grid",
-        "parameters": {"condition": {"values": conditions}, "seed": {"value": 3}},
-        "command": ["${env}", "${interpreter}", "${program}", arguments],
+        "parameters": parameters or {"condition": {"values": CONDITIONS}, "seed": {"value": 3}},
+        "command": ["${env}", "${interpreter}", "${program}", "--config", "e.yaml", arguments],
     }
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-    return folder / "sweep.yaml"
+    Path("s.yaml").write_text(yaml.safe_dump(content | changes))
+    return Path("s.yaml")
 
 
-def sweep(folder, *arguments):
-    command = [sys.executable, ROOT / "sweep.py", "sweep.yaml", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+def run(monkeypatch, *arguments):
+    """Run sweep.py in this process: the imports are slow."""
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "s.yaml", *arguments])
+    with pytest.raises(SystemExit) as end:
+        sweep.main()
+    return end.value.code
+
+
+def start(*arguments, **environment):
+    command = [sys.executable, ROOT / "sweep.py", "s.yaml", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment, **pipes)
+
+
+def starts():
+    return {path.parent.name: path.stat().st_size for path in Path("out").glob("*/starts")}
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def running():
+    """The process ids of the program in this folder."""
+    here, found = Path.cwd(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == here and b"program.py" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
 
 
 @pytest.mark.parametrize("arguments", ["${args}", "${args_no_hyphens}"])
-def test_every_cell_runs(tmp_path, arguments):
-    write(tmp_path, ["a", "b", "c"], arguments)
-    process = sweep(tmp_path, "--jobs", "2")
-    assert process.returncode == 0, process.stderr
-    assert all((tmp_path / f"{c}-3").read_text() == "done" for c in "abc")
+def test_every_cell_runs_once(monkeypatch, capsys, arguments):
+    write(arguments=arguments)
+    assert run(monkeypatch, "--jobs", "2") == 0
+    assert starts() == {"e-original-seed3": 1, "e-face-blur-seed3": 1, "e-body-blur-seed3": 1}
+    output = capsys.readouterr().out
+    assert "condition=body/blur seed=3: done  segm AP 12.3" in output
+    assert output.splitlines()[-1] == "3 of 3 cells are done; results in out"
+    assert run(monkeypatch) == 0, "finished cells are skipped"
+    assert set(starts().values()) == {1}
 
 
-def test_a_failed_cell_does_not_stop_the_others(tmp_path):
-    write(tmp_path, ["bad", "good"])
-    process = sweep(tmp_path)
-    assert process.returncode == 1
-    assert "failed: {'condition': 'bad', 'seed': 3}: said bad; log in" in process.stderr
-    assert (tmp_path / "good-3").exists()
+def test_a_failed_cell_is_tried_again_after_the_others(monkeypatch, capsys):
+    plan({"e-original-seed3": ["fail"], "e-face-blur-seed3": ["fail", "fail"], "e-body-blur-seed3": ["mistake"]})
+    assert run(monkeypatch) == 1
+    assert starts() == {"e-original-seed3": 2, "e-face-blur-seed3": 2, "e-body-blur-seed3": 1}
+    output, errors = capsys.readouterr()
+    once = output.index("condition=original seed=3: failed once  RuntimeError: out of luck")
+    assert once < output.index("condition=body/blur seed=3: running") < output.index("condition=original seed=3: done")
+    assert "failed: {'condition': 'face/blur', 'seed': 3}: RuntimeError: out of luck; log in outputs/logs/s/" in errors
+    assert "failed: {'condition': 'body/blur', 'seed': 3}: error: trainer.devices: 9; log" in errors
+    assert run(monkeypatch) == 0, "the next start tries what has failed"
+    assert starts() == {"e-original-seed3": 2, "e-face-blur-seed3": 3, "e-body-blur-seed3": 2}
 
 
-def test_dry_run_only_prints(tmp_path):
-    write(tmp_path, ["a", "b"])
-    process = sweep(tmp_path, "--dry-run")
-    assert [line.split()[-2:] for line in process.stdout.splitlines()] == [
-        ["--condition=a", "--seed=3"],
-        ["--condition=b", "--seed=3"],
+def test_killed_half_way_and_finished_by_a_second_start(monkeypatch):
+    plan({"e-face-blur-seed3": ["hang"]})
+    process = start()
+    wait_for(lambda: starts().get("e-face-blur-seed3"))
+    assert running()
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not running())  # the kernel ends what the killed process had started
+    assert run(monkeypatch) == 0
+    assert starts() == {"e-original-seed3": 1, "e-face-blur-seed3": 2, "e-body-blur-seed3": 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_cleanly(number):
+    plan({"e-original-seed3": ["hang"]})
+    process = start("--jobs", "2")
+    wait_for(lambda: starts().get("e-original-seed3"))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "interrupted; the same command goes on\n"
+    assert not running()
+    assert "KeyboardInterrupt" in Path("outputs/logs/s/e-original-seed3.log").read_text(), "as by Ctrl-C"
+
+
+def test_two_starts_share_the_grid():
+    write({"condition": {"values": CONDITIONS}, "seed": {"values": [0, 1, 2]}})
+    processes = [start() for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [p.returncode for p in processes] == [0, 0]
+    assert Counter(starts().values()) == {1: 9}
+    assert all("9 of 9 cells are done" in output for output in outputs)
+
+
+def test_dry_run_only_prints(monkeypatch, capsys):
+    assert run(monkeypatch, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("program.py ")[2] for line in lines] == [
+        f"--config e.yaml condition={condition} seed=3" for condition in CONDITIONS
     ]
-    assert not (tmp_path / "a-3").exists()
+    assert not Path("out").exists() and not Path("outputs").exists()
 
 
-def test_mistakes_are_named(tmp_path):
+SBATCH = """#!{python}
+import os, pathlib, subprocess, sys
+text = pathlib.Path(sys.argv[-1]).read_text()
+jobs = pathlib.Path("jobs")
+number = str(len(list(jobs.glob("*.sh"))) + 1)
+(jobs / f"{{number}}.sh").write_text(text)
+environment = os.environ | {{"SLURM_JOB_ID": number, "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1"}}
+environment |= {{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "here"}}
+out = open(jobs / f"{{number}}.out", "w")
+process = subprocess.Popen(["bash", sys.argv[-1]], env=environment, stdout=out, stderr=out, start_new_session=True)
+(jobs / f"{{number}}.pid").write_text(str(process.pid))
+print("Submitted batch job", number)
+"""
+SACCT = """#!{python}
+import pathlib, sys
+print("JobID|State|NodeList")
+for path in pathlib.Path("jobs").glob("*.pid"):
+    stat = pathlib.Path("/proc", path.read_text(), "stat")
+    alive = stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    print(path.stem, "RUNNING" if alive else "COMPLETED", "here", sep="|")
+"""
+SRUN = """#!{python}
+import os, sys
+command = sys.argv[1:]
+while command[0].startswith("-"):
+    del command[0 : 1 if "=" in command[0] or command[0] == "--unbuffered" else 2]
+os.execvp(command[0], command)
+"""
+
+
+@pytest.fixture
+def cluster(folder):
+    """A stand-in for SLURM's commands: jobs are processes of this machine. submitit itself is the real one."""
+    (folder / "bin").mkdir()
+    (folder / "jobs").mkdir()
+    for name, text in {"sbatch": SBATCH, "sacct": SACCT, "srun": SRUN, "scontrol": SACCT}.items():
+        path = folder / "bin" / name
+        path.write_text(text.format(python=sys.executable))
+        path.chmod(0o755)
+    yield {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    for process in running():
+        os.kill(process, signal.SIGKILL)
+
+
+def test_slurm(cluster):
+    """Cells go to the cluster; who leaves finds them again, and no job is submitted twice."""
+    plan({"e-original-seed3": ["hang"]})
+    options = ("--executor", "slurm", "--partition", "gpus", "--minutes", "90", "--gpus", "2", "--cpus", "4")
+    process = start(*options, **cluster)
+    wait_for(lambda: len(list(Path("out").glob("*/results.json"))) == 2 and running())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(running()) == 1, "the cluster goes on"
+    submitted = Path("jobs/1.sh").read_text()
+    for option in ("--partition=gpus", "--time=90", "--gpus-per-node=2", "--cpus-per-task=4"):
+        assert f"#SBATCH {option}\n" in submitted
+    process = start(*options, **cluster)
+    time.sleep(1)
+    os.kill(running()[0], signal.SIGKILL)  # the job fails; it is submitted once more and ends well
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, output + errors
+    assert starts() == {"e-original-seed3": 2, "e-face-blur-seed3": 1, "e-body-blur-seed3": 1}
+    assert len(list(Path("jobs").glob("*.sh"))) == 4
+
+
+def test_no_slurm_here_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert run(monkeypatch, "--executor", "slurm") == 2
+    assert re.fullmatch("error: --executor slurm: .*srun.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "random"}, r"s\.yaml: method: 'random' cannot be run here; use grid"),
+        ({"parameters": [1]}, r"s\.yaml: parameters: \[1\] are no mapping"),
+        ({"command": "train.py"}, r"s\.yaml: command: 'train\.py' is no list"),
+        ({"command": ["${arg}"]}, r"s\.yaml: command: unknown macro '\$\{arg\}', did you mean '\$\{args\}'\?"),
+        ({"parameters": {"data": {"parameters": {"seed": {"value": 1}}}}}, r"parameters\.data: is nested; give flat"),
+        ({"parameters": {"seed": {"min": 1, "max": 3}}}, r"parameters\.seed: .* has neither value nor values alone"),
+        ({"parameters": {"seed": {"values": 1}}}, r"parameters\.seed\.values: 1 is no list"),
+        ({"parameters": {"seed": {"values": []}}}, r"parameters\.seed\.values: \[\] is no list"),
+        ({"parameters": {"seed": {"values": [{"a": 1}]}}}, r"parameters\.seed: .* is no scalar"),
+        ({"parameters": {"seed": {"values": [1, 2, 1]}}}, r"parameters\.seed: 1 is there twice"),
+        ({"parameters": {"sed": {"value": 1}}}, r"s\.yaml: sed=1: .*unknown key 'sed', did you mean 'seed'"),
+        ({"parameters": {"condition": {"value": "body/blurr"}}}, r"s\.yaml: condition=body/blurr: .*body/blur"),
+        ({"parameters": {"optimizer.lr": {"values": [1, 2]}}}, r"both write to out/e-original-seed0; leave one out"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_before_anything_starts(changes, message):
+    path = write(**changes)
+    with pytest.raises(UserError, match=message):
+        check(path, read_cells(path))
+
+
+def test_unreadable_files_are_named():
     with pytest.raises(UserError, match=r"nowhere\.yaml does not exist"):
-        read_cells(tmp_path / "nowhere.yaml")
-    path = write(tmp_path, ["a"])
-    path.write_text(path.read_text().replace("method: grid", "method: random"))
-    with pytest.raises(UserError, match="method: 'random' cannot be run here"):
-        read_cells(path)
-    path.write_text("parameters: [1]")
-    with pytest.raises(UserError, match="not a sweep file"):
-        read_cells(path)
+        read_cells(Path("nowhere.yaml"))
+    for text, message in [
+        ("a: [", "cannot be read as YAML"),
+        ("[1]", "no mapping"),
+        ("program: a", "command is missing"),
+    ]:
+        Path("bad.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_cells(Path("bad.yaml"))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_shipped_cell_is_a_config(path, monkeypatch):
+def test_a_folder_of_another_sweep_is_named(monkeypatch, capsys):
+    folder = Path("out/e-body-blur-seed3")
+    folder.mkdir(parents=True)
+    config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"seed": 3, "name": "e", "condition": "body/blur"}))
+    path = write()
+    check(path, read_cells(path))  # the same run
+    config["optimizer"]["lr"] = 7
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"seed": 3, "name": "e", "condition": "body/blur"}))
+    assert run(monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert "condition=body/blur seed=3: out/e-body-blur-seed3 holds a run with optimizer.lr=7.0, this one" in error
+    assert not starts(), "nothing was started"
+
+
+def test_the_table_fits_the_terminal():
+    cells = [Progress(Cell({"seed": i}, []), Path("out") / str(i), Path(f"{i}.log")) for i in range(50)]
+    cells[40].state, cells[45].state = "running", "failed"
+    Path("40.log").write_text("step 1\nwandb: hm\nepoch 2  loss 1.5\n\n")
+    console = Console(width=60, height=12, record=True, file=io.StringIO())
+    console.print(sweep.table(cells, 12))
+    lines = console.export_text().splitlines()
+    assert len(lines) <= 12
+    assert "40" in lines[3] and "epoch 2  loss 1.5" in lines[3], "what runs comes first"
+    assert "1 running, 1 failed, 48 waiting" in lines[-1]
+
+
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_shipped_files_are_w_and_b_sweeps_of_valid_cells(path, monkeypatch):
+    """W&B's own schema and its own grid search are the truth."""
     monkeypatch.chdir(ROOT)
+    content = yaml.safe_load(path.read_text())
+    assert schema_violations_from_proposed_config(content) == []
+    assert content["metric"]["goal"] == "maximize" and content["method"] == "grid" and content["program"] == "train.py"
+    suggested = grid_search_next_runs([], content, validate=True, n=1000)
+    expected = [{name: of["value"] for name, of in run.config.items()} for run in suggested if run]
     cells = read_cells(path)
-    assert len({tuple(c.parameters.items()) for c in cells}) == len(cells)
-    for cell in cells:
-        _, program, flag, config, *overrides = cell.command
-        assert (program, flag) == ("train.py", "--config")
-        load_config(config, overrides)
+    assert [cell.parameters for cell in cells] == expected
+    check(path, cells)  # every cell is a config, none comes twice
+
+
+def protocol():
+    """The cells of PROTOCOL.md's table: (table, condition)."""
+    if not PROTOCOL.exists():
+        pytest.skip("no PROTOCOL.md beside the repository")
+    for line in PROTOCOL.read_text().splitlines():
+        if match := re.fullmatch(r"\| .* \| .*R-CNN.* \| (.*) \| (\d) \|", line):
+            for group in match[1].split("; "):
+                if group == "original":
+                    yield int(match[2]), "original"
+                else:
+                    region, methods = re.fullmatch(r"(\w+) × \{(.*)\}", group).groups()
+                    yield from ((int(match[2]), f"{region}/{method}") for method in methods.split(", "))
+
+
+def test_the_papers_sweeps_are_the_papers_cells():
+    experiments = ["cityscapes", "coco_keypoints", "bdd100k", "coco_instances", "cityscapes_no_person"]
+    expected = Counter((experiments[t - 1], condition, seed) for t, condition in protocol() for seed in range(3))
+    assert len(expected) == 93
+    tables, everything = Counter(), Counter()
+    for experiment in experiments:
+        for cell in read_cells(ROOT / "sweeps" / f"{experiment}.yaml"):
+            assert cell.command[2:4] == ["--config", f"configs/{experiment}.yaml"]
+            tables[experiment, cell.parameters["condition"], cell.parameters["seed"]] += 1
+    for cell in read_cells(ROOT / "sweeps" / "all.yaml"):
+        experiment, condition = re.fullmatch(r"configs/(\w+)\.yaml:(.*)", cell.parameters["cell"]).groups()
+        everything[experiment, condition, cell.parameters["seed"]] += 1
+    assert tables == everything == expected

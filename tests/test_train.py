@@ -3,16 +3,18 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from configs import load_config
 from errors import UserError
-from train import _wandb_logger
+from metrics.matches import read_matches
 from train import train as run
 
 ROOT = Path(__file__).parent.parent
@@ -57,8 +59,16 @@ def test_run_folder_is_complete(done):
     assert any(k.startswith("val/segm/AP_") and k.endswith(("person", "car")) for k in results["metrics"])
     assert all(-1 <= v <= 100 for v in results["metrics"].values())
     assert results["anonymized_regions"] > 0 and results["wall_time_s"] > 0 and results["steps"] == 4
+    assert results["best"].keys() == results["metrics"].keys()
+    assert all(results["best"][name] >= value for name, value in results["metrics"].items())
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", results["commit"])
     assert results["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert results["config"]["data"]["batch_size"] == 2
+    for kept in read_matches(run / "matches.npz"):
+        names = [name for name in results["metrics"] if name.startswith(f"val/{kept.iou_type}/")]
+        again = kept.average_precision(np.ones((1, len(kept.images))), [n.removeprefix("val/") for n in names])
+        for name in names:
+            assert again[name.removeprefix("val/")][0] == pytest.approx(results["metrics"][name])
     for name in ("config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "images/train.png", "images/val.png"):
         assert (run / name).stat().st_size > 0
     assert "train/loss" in (run / "csv" / "version_0" / "metrics.csv").read_text()
@@ -110,6 +120,25 @@ def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, tmp_pa
     assert results["anonymized_regions"] == expected["anonymized_regions"]
 
 
+def test_a_stopped_run_says_how_to_go_on(streetscenes, tmp_path):
+    base = [f"data.root={streetscenes['cityscapes']}", f"output_dir={tmp_path}", f"data.index_dir={tmp_path}/index"]
+    command = [sys.executable, "train.py", "--config", "configs/quickstart.yaml", *FAST, "data.streetscenes=null"]
+    command += [*base, "trainer.max_steps=1000", "wandb.mode=disabled"]
+    folder = tmp_path / "quickstart-original-seed0"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while "step 7/" not in (line := process.stdout.readline()):
+            assert line, process.stderr.read()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 1
+        assert errors.splitlines()[-1] == (
+            f"interrupted; the same command goes on from the last checkpoint in {folder}"
+        )
+        assert "Traceback" not in errors
+        assert (folder / "checkpoints" / "last.ckpt").exists() and not (folder / "results.json").exists()
+
+
 def test_a_mistake_is_one_line_and_exit_code_2(streetscenes, tmp_path):
     process = quickstart(streetscenes["cityscapes"], tmp_path, "wandb.mode=disabled", "optimizer.lr=1e12")
     errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
@@ -126,6 +155,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(streetscenes, tmp_path):
         ("optimizer.name=adam", "optimizer.name: unknown 'adam', did you mean 'adamw'"),
         ("optimizer.schedule=cosine", "optimizer.schedule: unknown 'cosine'"),
         ("trainer.accelerator=gpuu", "trainer: .*gpuu"),
+        ("wandb.artifacts=[result]", "wandb.artifacts: unknown 'result', did you mean 'results'"),
         ("wandb.mode=offlin", "wandb.mode: unknown 'offlin', did you mean 'offline'"),
         ("model.name=rcnn", "model.name: unknown model 'rcnn'"),
         ("output_dir=/dev/null", "output_dir: /dev/null/.* cannot be written"),
@@ -137,18 +167,6 @@ def test_a_mistake_is_named_before_training(streetscenes, tmp_path, override, me
     config = load_config("configs/quickstart.yaml", [*FAST, *base, "wandb.mode=disabled", override])
     with pytest.raises(UserError, match=message):
         run(config)
-
-
-def test_wandb_runs_can_be_grouped(tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    config = load_config("configs/quickstart.yaml", ["condition=body/blur", "seed=2", "wandb.mode=offline"])
-    (logger,) = _wandb_logger(config, tmp_path / "run")
-    init = logger._wandb_init
-    assert (init["group"], init["name"], init["mode"]) == ("streetscenes/body/blur", "run", "offline")
-    assert set(init["tags"]) == {"streetscenes", "body", "blur", "seed2"}
-    cell = {"dataset": "streetscenes", "region": "body", "method": "blur", "condition": "body/blur", "seed": 2}
-    assert init["config"] | cell == init["config"]
 
 
 def test_keypoints_run(streetscenes, tmp_path):

@@ -1,0 +1,150 @@
+"""Weights & Biases: how a run is found there, what its metrics mean, what its summary and artifacts hold."""
+
+import os
+import secrets
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import wandb
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from configs import Experiment
+from errors import UserError, nearest
+from lightning_modules.results import cell, write_atomically
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+MODES = ("auto", "online", "offline", "disabled")
+ARTIFACTS = ("results", "checkpoints")
+# Seconds to reach the server at the start, and to upload what is left at the end (W&B's own: for ever).
+TIMEOUTS = {"WANDB_INIT_TIMEOUT": "60", "WANDB_FINISH_TIMEOUT": "600"}
+
+
+def build_wandb_logger(config: Experiment, run_dir: Path) -> list[WandbLogger]:
+    """Build the run's logger: one in process zero, none where W&B is disabled.
+
+    The run has the id that W&B's agent gave it, else the one of its folder: started again, it goes on.
+
+    Raises:
+        UserError: for an unknown mode or artifact, or where ``wandb.mode=online`` and nobody is logged in or the server
+            cannot be reached.
+    """
+    settings = config.wandb
+    if settings.mode not in MODES:
+        raise UserError(f"wandb.mode: unknown '{settings.mode}'{nearest(settings.mode, MODES)}")
+    for name in settings.artifacts:
+        if name not in ARTIFACTS:
+            raise UserError(f"wandb.artifacts: unknown '{name}'{nearest(name, ARTIFACTS)}")
+    mode = settings.mode
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE", "auto")
+    if mode == "disabled" or rank_zero_only.rank != 0:
+        return []
+    try:
+        if mode in ("auto", "online") and not wandb.login(prompt=False):
+            if mode == "online":
+                raise UserError(
+                    "wandb.mode: 'online', but nobody is logged in; run `wandb login`, or use wandb.mode=offline"
+                )
+            mode = "offline"
+        return [_start(config, run_dir, "online" if mode == "auto" else mode)]
+    except wandb.Error as error:
+        reason = " ".join(str(error).split())
+        if settings.mode == "online":
+            raise UserError(f"wandb.mode: 'online', but W&B cannot be used: {reason}") from None
+        wandb.teardown()
+        logger = _start(config, run_dir, "offline")
+        print(f"W&B cannot be used: {reason}; the run is kept: wandb sync {Path(logger.experiment.dir).parent}")
+        return [logger]
+
+
+def _start(config: Experiment, run_dir: Path, mode: str) -> WandbLogger:
+    of = cell(config)
+    for name, seconds in TIMEOUTS.items():
+        os.environ.setdefault(name, seconds)
+    logger = WandbLogger(
+        name=run_dir.name,
+        id=_run_id(run_dir),
+        resume=None if mode == "offline" else "allow",  # offline there is nothing to resume from
+        project=config.wandb.project,
+        entity=config.wandb.entity,
+        save_dir=run_dir,
+        group=f"{of['dataset']}/{of.get('condition', 'generator')}",
+        tags=[of["dataset"], of["region"], of.get("method", "generator"), f"seed{config.seed}"],
+        config=asdict(config) | of,
+        job_type="train" if "method" in of else "train-generator",
+        mode=mode,
+        settings=wandb.Settings(finish_timeout_raises=True),
+    )
+    _ = logger.experiment  # starts the run, so that what is wrong shows now
+    return logger
+
+
+def _run_id(run_dir: Path) -> str:
+    """Return the id of W&B's agent, else that of the run's folder, made on its first start."""
+    if "WANDB_RUN_ID" in os.environ:
+        return os.environ["WANDB_RUN_ID"]
+    path = run_dir / "wandb" / "id"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, secrets.token_hex(4))
+    return path.read_text()
+
+
+def preempted() -> None:
+    """Tell W&B that a cluster took the machine away, so that its sweep hands the cell out again.
+
+    Only under SLURM: elsewhere the signal may come from the stop button of W&B's page, through its agent.
+    """
+    if wandb.run is not None and "SLURM_JOB_ID" in os.environ:
+        wandb.run.mark_preempting()
+
+
+def finish(config: Experiment, run_dir: Path, metrics: dict[str, float], best: dict[str, float]) -> None:
+    """Complete the run's summary, upload its artifacts and end it. Where W&B fails, say so and go on.
+
+    Args:
+        config: of the run.
+        run_dir: its folder, with its results.
+        metrics: the last validation's, e.g. ``val/segm/AP_person``; they have been logged and are in the summary.
+        best: the best of each over training, for the summary as ``best/val/segm/AP_person``.
+    """
+    if (run := wandb.run) is None:
+        return
+    kept = Path(run.dir).parent
+    try:
+        run.summary.update({f"best/{name}": value for name, value in best.items()})
+        _log_class_tables(run, metrics)
+        _log_artifacts(run, config.wandb.artifacts, run_dir)
+    except Exception as error:  # not all that the client raises when its server is gone is a wandb.Error
+        print(f"W&B failed: {' '.join(str(error).split())}")
+    try:
+        wandb.finish()
+    except TimeoutError:
+        print(f"W&B did not take everything; the run is kept: wandb sync --include-online {kept}")
+
+
+def _log_class_tables(run: "Run", metrics: dict[str, float]) -> None:
+    """Log a table of AP and AP50 by class for each of boxes and masks: ``per_class/segm``."""
+    for task in sorted({name.split("/")[1] for name in metrics}):
+        prefix = f"val/{task}/AP_"
+        sizes = {f"{prefix}{size}" for size in ("s", "m", "l")}
+        classes = [n.removeprefix(prefix) for n in metrics if n.startswith(prefix) and n not in sizes]
+        if classes:
+            rows = [[c, metrics[prefix + c], metrics.get(f"val/{task}/AP50_{c}")] for c in classes]
+            run.log({f"per_class/{task}": wandb.Table(columns=["class", "AP", "AP50"], data=rows)})
+
+
+def _log_artifacts(run: "Run", names: list[str], run_dir: Path) -> None:
+    files = {
+        "results": [run_dir / "results.json", *run_dir.glob("matches.npz")],  # a generator's has no matches
+        "checkpoints": sorted((run_dir / "checkpoints").glob("*.ckpt")),
+    }
+    for name in names:
+        artifact = wandb.Artifact(f"{run_dir.name}-{name}", "results" if name == "results" else "model")
+        for file in files[name]:
+            artifact.add_file(str(file))
+        run.log_artifact(artifact)
