@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import re
 import signal
 import sys
 import time
@@ -74,7 +75,8 @@ class Progress:
             return _score(self.run_dir)
         if self.state == "waiting" and not self.failures:
             return ""
-        lines = self.log.read_text(errors="replace").replace("\r", "\n").split("\n") if self.log.exists() else []
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", "\n").split("\n")
         lines = [line for line in lines if line.strip() and not line.startswith("wandb:")]
         errors = [line for line in lines[-50:] if line.startswith("error: ")]
         said = (errors if self.state == "failed" and errors else lines)[-1:]

@@ -71,7 +71,7 @@ def _start(config: Experiment, run_dir: Path, mode: str) -> WandbLogger:
         resume=None if mode == "offline" else "allow",  # offline there is nothing to resume from
         project=config.wandb.project,
         entity=config.wandb.entity,
-        save_dir=run_dir,
+        save_dir=run_dir.parent,  # the runs together: `wandb sync` and `wandb leet` take a folder of them
         group=f"{of['dataset']}/{of.get('condition', 'generator')}",
         tags=[of["dataset"], of["region"], of.get("method", "generator"), f"seed{config.seed}"],
         config=asdict(config) | of,
@@ -87,7 +87,7 @@ def _run_id(run_dir: Path) -> str:
     """Return the id of W&B's agent, else that of the run's folder, made on its first start."""
     if "WANDB_RUN_ID" in os.environ:
         return os.environ["WANDB_RUN_ID"]
-    path = run_dir / "wandb" / "id"
+    path = run_dir / "wandb-id"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, secrets.token_hex(4))

@@ -313,7 +313,7 @@ def test_a_folder_of_another_sweep_is_named(monkeypatch, capsys):
 def test_the_table_fits_the_terminal():
     cells = [Progress(Cell({"seed": i}, []), Path("out") / str(i), Path(f"{i}.log")) for i in range(50)]
     cells[40].state, cells[45].state = "running", "failed"
-    Path("40.log").write_text("step 1\nwandb: hm\nepoch 2  loss 1.5\n\n")
+    Path("40.log").write_text("step 1\nepoch 2  loss 1.5\n\x1b[1;34mwandb\x1b[0m: hm\n\n")
     console = Console(width=60, height=12, record=True, file=io.StringIO())
     console.print(sweep.table(cells, 12))
     lines = console.export_text().splitlines()

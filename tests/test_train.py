@@ -72,7 +72,7 @@ def test_run_folder_is_complete(done):
     for name in ("config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "images/train.png", "images/val.png"):
         assert (run / name).stat().st_size > 0
     assert "train/loss" in (run / "csv" / "version_0" / "metrics.csv").read_text()
-    assert list((run / "wandb").glob("offline-run-*/*.wandb")), "offline without an account"
+    assert list((run.parent / "wandb").glob("offline-run-*/*.wandb")), "offline without an account"
     assert process.stdout.rstrip().splitlines()[-1].endswith(f"results in {run / 'results.json'}")
 
 

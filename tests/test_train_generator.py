@@ -64,7 +64,7 @@ def test_run_ends_with_a_generator(streetscenes, tmp_path, region, crop):
     results = json.loads((folder / "results.json").read_text())
     assert results["region"] == region and results["steps"] == 2 and results["people"] > 0
     assert results["metrics"]["val/fid"] >= 0
-    assert (folder / "images" / "people.png").stat().st_size > 0 and any((folder / "wandb").iterdir())
+    assert (folder / "images" / "people.png").stat().st_size > 0 and any((folder.parent / "wandb").iterdir())
     weights = folder / "generator.safetensors"
     assert load_generator(f"generators.{region}", str(weights), crop).crop == crop
     with safe_open(weights, "pt") as file:

@@ -164,7 +164,7 @@ def test_a_server_that_goes_away_costs_nothing(server, arguments, tmp_path):
     state.failing = True
     output = finish(process)
     folder = tmp_path / "out" / "quickstart-body-blur-seed0"
-    (kept,) = (folder / "wandb").glob("run-*")
+    (kept,) = (folder.parent / "wandb").glob("run-*")
     assert f"W&B did not take everything; the run is kept: wandb sync --include-online {kept}\n" in output
     assert "Traceback" not in output
     results = json.loads((folder / "results.json").read_text())
@@ -184,7 +184,7 @@ def test_a_server_that_is_not_there(arguments, tmp_path):
     assert "Traceback" not in output
     output = finish(start(tmp_path, nowhere, *command))
     folder = tmp_path / "out" / "quickstart-original-seed0"
-    (kept,) = (folder / "wandb").glob("offline-run-*")
+    (kept,) = (folder.parent / "wandb").glob("offline-run-*")
     assert "W&B cannot be used: " in output and f"the run is kept: wandb sync {kept}\n" in output
     assert (folder / "results.json").exists() and list(kept.glob("*.wandb"))
 
