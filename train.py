@@ -123,7 +123,7 @@ def train(config: "Config") -> None:
         }
         write_matches(run_dir / "matches.npz", module.matches)
         path = write_results(run_dir, config, measured)
-        tracking.finish(config, run_dir, metrics, module.best)
+        tracking.finish(config, run_dir)
         print(f"{module.main_metric} {metrics[module.main_metric]:.1f}; results in {path}")
 
 
@@ -168,7 +168,7 @@ def train_generator(config: "GeneratorExperiment") -> None:
         weights = run_dir / "generator.safetensors"
         module.finished().save(weights, {key: json.dumps(value) for key, value in about.items()})
         path = write_results(run_dir, config, measured)
-        tracking.finish(config, run_dir, measured["metrics"], {})
+        tracking.finish(config, run_dir)
         print(f"val/fid {fid:.4f}; results in {path}; use it by generators.{config.generator.region}={weights}")
 
 

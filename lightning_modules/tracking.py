@@ -1,5 +1,6 @@
 """Weights & Biases: how a run is found there, what its metrics mean, what its summary and artifacts hold."""
 
+import json
 import os
 import secrets
 from dataclasses import asdict
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "online", "offline", "disabled")
 ARTIFACTS = ("results", "checkpoints")
+ELSEWHERE = ("dataset", "condition", "region", "method", "seed", "metrics", "best", "config")  # config and summary
 # Seconds to reach the server at the start, and to upload what is left at the end (W&B's own: for ever).
 TIMEOUTS = {"WANDB_INIT_TIMEOUT": "60", "WANDB_FINISH_TIMEOUT": "600"}
 
@@ -103,21 +105,24 @@ def preempted() -> None:
         wandb.run.mark_preempting()
 
 
-def finish(config: Experiment, run_dir: Path, metrics: dict[str, float], best: dict[str, float]) -> None:
+def finish(config: Experiment, run_dir: Path) -> None:
     """Complete the run's summary, upload its artifacts and end it. Where W&B fails, say so and go on.
+
+    The summary has the last validation's metrics already (they were logged); the best over training are added as
+    ``best/val/segm/AP``, and what else is in ``results.json`` as ``results``: report.py reads it there.
 
     Args:
         config: of the run.
-        run_dir: its folder, with its results.
-        metrics: the last validation's, e.g. ``val/segm/AP_person``; they have been logged and are in the summary.
-        best: the best of each over training, for the summary as ``best/val/segm/AP_person``.
+        run_dir: its folder, with ``results.json``.
     """
     if (run := wandb.run) is None:
         return
     kept = Path(run.dir).parent
+    results = json.loads((run_dir / "results.json").read_text())
     try:
-        run.summary.update({f"best/{name}": value for name, value in best.items()})
-        _log_class_tables(run, metrics)
+        run.summary.update({f"best/{name}": value for name, value in results.get("best", {}).items()})
+        run.summary["results"] = {key: value for key, value in results.items() if key not in ELSEWHERE}
+        _log_class_tables(run, results["metrics"])
         _log_artifacts(run, config.wandb.artifacts, run_dir)
     except Exception as error:  # not all that the client raises when its server is gone is a wandb.Error
         print(f"W&B failed: {' '.join(str(error).split())}")

@@ -1,0 +1,462 @@
+"""Figures of a comparison, half a page wide: what anonymization costs, and what it buys."""
+
+import csv
+import json
+import math
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from io import BytesIO
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anonymization.conditions import CONDITIONS
+from datamodules.manifest import MANIFEST, sha256
+from errors import UserError
+from reporting.colours import MARKER_SIZE, colour, marker
+from reporting.comparison import Cell, Comparison, Row
+from reporting.results import Run
+from reporting.significance import Interval, delta_intervals
+from reporting.tables import TASKS as TASK_NAMES
+from reporting.tables import headings
+
+WIDTH = 3.4  # inches: half a page
+LETTERS = 62  # of 7 points that fit
+DPI = 300
+GREY = "#757575"  # of what is not data; 4.6 : 1 on white
+STYLE = {
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.family": "DejaVu Sans",  # Matplotlib's own, so that files are the same everywhere
+    "font.size": 7,
+    "legend.frameon": False,
+    "legend.handletextpad": 0.3,
+    "lines.linewidth": 1.0,
+    "lines.markersize": MARKER_SIZE,
+    "svg.hashsalt": "anonbench",  # instead of a random one
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+}
+# Without what changes from run to run, or from one Matplotlib to the next.
+METADATA = {".png": {"Software": None}, ".svg": {"Creator": None, "Date": None}}
+
+TASKS = ("keypoints", "segm", "bbox")  # of several the first is what a dataset is about
+REGIONS = {"face": "faces", "body": "bodies"}
+# By the area of an object in pixels, as COCO's evaluation has them (Lin et al. 2014).
+SIZES = {
+    "val/bbox/AP_s": "small\n< 32²",
+    "val/bbox/AP_m": "medium\n32² to 96²",
+    "val/bbox/AP_l": "large\n> 96²",
+}
+RESAMPLES = 2000  # of the images of an audit
+
+
+def in_words(metric: str) -> str:
+    """Name a metric in a sentence: of ``"val/segm/AP_person"`` it is ``"mask AP of person"``."""
+    _, task, name = metric.split("/", 2)
+    return f"{TASK_NAMES[task]} {name.replace('_', ' of ', 1)}"
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure so that a reader finds the old file or the new one, and the same figure as the same bytes.
+
+    Args:
+        figure: what is drawn.
+        path: PNG or SVG file; its folder is made.
+
+    Raises:
+        UserError: the name has another ending, or the file cannot be written.
+    """
+    if path.suffix not in METADATA:
+        raise UserError(f"--output: {path} is not named .png or .svg")
+    content = BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(content, format=path.suffix[1:], metadata=METADATA[path.suffix])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content.getvalue())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"--output: {path} cannot be written: {error.strerror or error}") from None
+
+
+def write_figures(comparison: Comparison, folder: Path, audits: Sequence[dict[str, Any]] = ()) -> dict[str, Path]:
+    """Write the figures that the comparison's runs have something for, each as PNG and as SVG.
+
+    Args:
+        comparison: of one experiment.
+        folder: for the files, ``COMPARISON-FIGURE.png`` and ``.svg``.
+        audits: contents of ``audit.json`` files; see `utility_against_privacy`.
+
+    Returns:
+        The PNG files by figure: ``delta``, ``metrics``, ``size``, ``training``, ``privacy``.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    figures = {
+        "delta": delta_by_condition(comparison),
+        "metrics": delta_by_metric(comparison),
+        "size": delta_by_size(comparison),
+        "training": ap_over_training(comparison),
+        "privacy": utility_against_privacy(comparison, audits),
+    }
+    return _write(figures, comparison.name, folder)
+
+
+def write_overview(comparisons: Sequence[Comparison], folder: Path) -> dict[str, Path]:
+    """Write the figures of several comparisons at once, as `write_figures` does: ``amount``.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    return _write({"amount": delta_by_amount(comparisons)}, "all", folder)
+
+
+def _write(figures: dict[str, Figure | None], name: str, folder: Path) -> dict[str, Path]:
+    paths = {}
+    for key, figure in figures.items():
+        if figure is not None:
+            paths[key] = folder / f"{name}-{key}.png"
+            save_figure(figure, paths[key])
+            save_figure(figure, paths[key].with_suffix(".svg"))
+    return paths
+
+
+def _styled(draw: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
+    @wraps(draw)
+    def styled(*arguments: Any) -> Figure | None:
+        with matplotlib.rc_context(STYLE):
+            return draw(*arguments)
+
+    return styled
+
+
+@_styled
+def delta_by_condition(comparison: Comparison) -> Figure | None:
+    """Draw the change of the main AP under each condition, with its interval and, where known, the paper's."""
+    metric = _main_metric(comparison)
+    changes = _changes(comparison, metric)
+    if not changes:
+        return None
+    notes = [comparison.name, _of_intervals([cell for _, cell in changes])]
+    if any(cell.published for _, cell in changes):
+        notes.append("grey line: the paper's")
+    title = f"Change of {in_words(metric)} against training on originals"
+    figure, axes = _panel(title, notes, 0.2 * len(changes) + 0.6)
+    for y, (row, cell) in enumerate(changes):
+        _dot(axes, cell.delta, y, cell.interval, row.condition)
+        if cell.published and cell.published.delta is not None:
+            axes.plot(cell.published.delta, y, "|", color=GREY, markersize=11)
+    _as_rows(axes, dict(enumerate(row.condition for row, _ in changes)), (-0.5, len(changes) - 0.5))
+    return figure
+
+
+@_styled
+def delta_by_metric(comparison: Comparison) -> Figure | None:
+    """Draw the change of every column of the table under each condition, with its interval: overall, by class, ..."""
+    changes = {m: found for m in comparison.metrics if (found := _changes(comparison, m))}
+    if len(changes) < 2:
+        return None
+    conditions = {row.condition for of in changes.values() for row, _ in of}
+    rows = [row for row in comparison.rows if row.condition in conditions]
+    lines = {row.condition: line for line, row in enumerate(rows)}
+    pitch = len(rows) + 1  # lines: one for each condition, and one more to the next metric
+    tasks = " and ".join(dict.fromkeys(TASK_NAMES[metric.split("/")[1]] for metric in changes))
+    title = f"Change of {tasks} AP against training on originals"
+    notes = [comparison.name, _of_intervals([cell for of in changes.values() for _, cell in of])]
+    figure, axes = _panel(title, notes, 0.05 * pitch * len(changes) + 0.6, rows)
+    for group, of_metric in enumerate(changes.values()):
+        for row, cell in of_metric:
+            # Small, but in the order of the legend.
+            _dot(axes, cell.delta, group * pitch + lines[row.condition], cell.interval, row.condition, size=3)
+        if group:
+            axes.axhline(group * pitch - 1, color=GREY, linewidth=0.3)
+    labels = {group * pitch + pitch / 2 - 1: label for group, label in enumerate(headings(list(changes)))}
+    _as_rows(axes, labels, (-1, pitch * len(changes) - 1))
+    return figure
+
+
+@_styled
+def delta_by_size(comparison: Comparison) -> Figure | None:
+    """Draw the change of box AP by the size of the objects under each condition, with its interval."""
+    originals = _runs(comparison, "original")
+    rows = [row for row in comparison.rows if row.runs and row.condition != "original"] if originals else []
+    changes = [
+        (row, m, cell) for row in rows for m, cell in _by_size(_runs(comparison, row.condition), originals).items()
+    ]
+    if not changes:
+        return None
+    cells = [cell for *_, cell in changes]
+    # A size of which there are few objects can have intervals that would leave the others no room.
+    deltas = [0.0, *(cell.delta for cell in cells)]
+    room = max(1.0, 0.6 * (max(deltas) - min(deltas)))
+    low, high = min(deltas) - room, max(deltas) + room
+    is_cut = any(c.interval is not None and (c.interval.low < low or c.interval.high > high) for c in cells)
+    notes = [comparison.name, _of_intervals(cells) + (", some longer than shown" if is_cut else "")]
+    figure, axes = _panel("Change of box AP by object size", notes, 2.3, rows)
+    for row, metric, cell in changes:
+        shift = 0.7 * ((rows.index(row) + 0.5) / len(rows) - 0.5)
+        _dot(axes, list(SIZES).index(metric) + shift, cell.delta, cell.interval, row.condition, upright=True)
+    axes.set(xlim=(-0.5, len(SIZES) - 0.5), xticks=range(len(SIZES)), xticklabels=SIZES.values())
+    axes.tick_params(axis="x", length=0)
+    axes.axhline(0, color=GREY, linewidth=0.6, zorder=0)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, low), min(top, high))
+    axes.set(xlabel="size of objects (area in pixels)", ylabel="change of AP (percentage points)")
+    return figure
+
+
+@_styled
+def ap_over_training(comparison: Comparison) -> Figure | None:
+    """Draw the main AP over training: each seed as a thin line, and the mean; of runs whose logs are still there."""
+    metric = _main_metric(comparison)
+    logs: dict[str, list[dict[int, float]]] = {}
+    for row in comparison.rows:
+        curves = [curve for run in _runs(comparison, row.condition) if len(curve := read_curve(run, metric)) > 1]
+        if curves:
+            logs[row.condition] = curves
+    if not logs:
+        return None
+    rows = [row for row in comparison.rows if row.condition in logs]
+    seeds = {len(curves) for curves in logs.values()}
+    notes = [comparison.name, "thin: a seed, thick: mean" if seeds != {1} else ""]
+    figure, axes = _panel(f"{_capital(in_words(metric))} over training", notes, 2.3, rows)
+    for condition, curves in logs.items():
+        for curve in curves:
+            axes.plot(*zip(*curve.items(), strict=True), color=colour(condition), linewidth=0.5, alpha=0.6)
+        steps = [step for step in curves[0] if all(step in curve for curve in curves)]
+        means = [fmean(curve[step] for curve in curves) for step in steps]
+        axes.plot(steps, means, color=colour(condition), linewidth=1.4)
+        axes.plot(steps[-1:], means[-1:], marker(condition), color=colour(condition), clip_on=False)
+    axes.set(xlabel="training step", ylabel=f"{in_words(metric)} (%)")
+    return figure
+
+
+@_styled
+def delta_by_amount(comparisons: Sequence[Comparison]) -> Figure | None:
+    """Draw the change of people's AP on several datasets, ordered by how many regions were anonymized in an image."""
+    groups: dict[tuple[str, str], list[tuple[float, Row, Cell]]] = {}
+    for comparison in comparisons:
+        for row, cell in _changes(comparison, _people_metric(comparison)):
+            known = [a for run in _runs(comparison, row.condition) if (a := regions_per_image(run)) is not None]
+            if known:
+                groups.setdefault((comparison.name, row.region), []).append((fmean(known), row, cell))
+    if len({name for name, _ in groups}) < 2:
+        return None
+    amounts = {key: fmean(amount for amount, *_ in group) for key, group in groups.items()}
+    order = sorted(groups, key=amounts.get, reverse=True)
+    points = [(y, place, row, cell) for y, key in enumerate(order) for place, (_, row, cell) in enumerate(groups[key])]
+    rows = {row.condition: row for *_, row, _ in points}
+    title = "Change of people's AP by the number of people anonymized"
+    notes = ["above: most regions in an image", _of_intervals([cell for *_, cell in points])]
+    figure, axes = _panel(title, notes, 0.3 * len(order) + 0.6, [rows[c] for c in CONDITIONS if c in rows])
+    for y, place, row, cell in points:
+        shift = 0.6 * ((place + 0.5) / len(groups[order[y]]) - 0.5)
+        _dot(axes, cell.delta, y + shift, cell.interval, row.condition)
+    labels = [f"{textwrap.fill(n, 24)}\n{amounts[n, region]:.1f} {REGIONS[region]} an image" for n, region in order]
+    _as_rows(axes, dict(enumerate(labels)), (-0.5, len(order) - 0.5))
+    return figure
+
+
+@_styled
+def utility_against_privacy(comparison: Comparison, audits: Sequence[dict[str, Any]]) -> Figure | None:
+    """Draw people's AP against the faces that an audit still finds in regions, where a condition has both.
+
+    Args:
+        comparison: of one experiment.
+        audits: contents of ``audit.json`` files (see `reporting.audit`). One counts for the runs of its condition; of
+            runs that trained on a copy, for those of the audited copy alone.
+    """
+    metric = _people_metric(comparison) or _main_metric(comparison)
+    found = {}
+    for row in comparison.rows:
+        audit = _audit_of(_runs(comparison, row.condition), audits)
+        if audit and metric in row.cells and audit["before"]["inside"]:
+            found[row.condition] = audit
+    if not found:
+        return None
+    shown = {"original", *found}
+    rows = [row for row in comparison.rows if row.condition in shown and metric in row.cells]
+    notes = [comparison.name, "bars: standard error over seeds; 95\u00a0% interval over images"]
+    figure, axes = _panel(f"{_capital(in_words(metric))} against faces that are still found", notes, 2.5, rows)
+    for row in rows:
+        cell = row.cells[metric]
+        error = cell.stderr or 0.0
+        low, share, high = _share_found(found[row.condition]) if row.condition in found else (100.0, 100.0, 100.0)
+        axes.vlines(share, cell.mean - error, cell.mean + error, color=colour(row.condition))
+        _dot(axes, share, cell.mean, Interval(low, high, "images"), row.condition)
+    axes.set_xlabel("faces found inside regions (% of those in originals);\na generated face is found too")
+    axes.set_ylabel(f"{in_words(metric)} (%)")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def read_audits(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Read ``audit.json`` files.
+
+    Args:
+        paths: the files, or the audited copies' folders.
+
+    Raises:
+        UserError: one is not there, or is not audit.py's.
+    """
+    audits = []
+    for path in paths:
+        file = path / "audit.json" if path.is_dir() else path
+        try:
+            audit = json.loads(file.read_text())
+            audits.append({key: audit[key] for key in ("condition", "manifest_sha256", "before", "after", "per_image")})
+        except FileNotFoundError:
+            raise UserError(f"{file} does not exist; python audit.py DIR writes it") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: is not an audit.json of audit.py: {error!r}") from None
+    return audits
+
+
+def read_curve(run: Run, metric: str) -> dict[int, float]:
+    """Read a metric over training from the logs beside a run's results: AP in percent by step, the last one the result.
+
+    A run that was interrupted has a log for each start; what a later one repeats is taken from it.
+    """
+    curve: dict[int, float] = {}
+    logs = {log.parent.name.removeprefix("version_"): log for log in run.path.parent.glob("csv/version_*/metrics.csv")}
+    for _, log in sorted((int(version), log) for version, log in logs.items() if version.isdecimal()):
+        with log.open(newline="") as file:
+            lines = [line for line in csv.DictReader(file) if line.get("step")]
+        start = min((int(line["step"]) for line in lines if line.get("epoch")), default=math.inf)
+        curve = {step: value for step, value in curve.items() if step < start}
+        curve |= {int(line["step"]): float(line[metric]) for line in lines if line.get(metric)}
+    if curve and run.steps is not None and metric in run.metrics:
+        curve = {step: value for step, value in curve.items() if step < run.steps} | {run.steps: run.metrics[metric]}
+    return curve
+
+
+def regions_per_image(run: Run) -> float | None:
+    """Say how many regions were anonymized in a training image on average; None where it cannot be known any more."""
+    if run.anonymized_regions is None or not run.steps:
+        return None
+    if run.copy is not None:  # each image counted once
+        manifest = Path(run.copy["folder"]) / MANIFEST
+        if not manifest.is_file() or sha256(manifest) != run.copy["sha256"]:
+            return None
+        return run.anonymized_regions / len(json.loads(manifest.read_bytes())["images"])
+    batches = run.steps * (run.config.get("trainer", {}).get("accumulate_grad_batches") or 1)
+    return run.anonymized_regions / (batches * run.config["data"]["batch_size"])
+
+
+def _main_metric(comparison: Comparison) -> str:
+    """The overall AP of the dataset's task."""
+    return next((m for task in TASKS if (m := f"val/{task}/AP") in comparison.metrics), comparison.metrics[0])
+
+
+def _people_metric(comparison: Comparison) -> str | None:
+    """The AP of people, of the dataset's task if it can be: of their keypoints the overall AP."""
+    classes = [f"val/{task}/AP_{name}" for task in TASKS for name in ("person", "pedestrian")]
+    return next((m for m in ("val/keypoints/AP", *classes) if m in comparison.metrics), None)
+
+
+def _runs(comparison: Comparison, condition: str) -> list[Run]:
+    return [run for run in comparison.runs if run.condition == condition]
+
+
+def _changes(comparison: Comparison, metric: str | None) -> list[tuple[Row, Cell]]:
+    """The conditions with a difference to the originals in a metric."""
+    return [(r, r.cells[metric]) for r in comparison.rows if metric in r.cells and r.cells[metric].delta is not None]
+
+
+def _by_size(runs: list[Run], originals: list[Run]) -> dict[str, Cell]:
+    """The cells of box AP by size, which not every table has."""
+    metrics = [m for m in SIZES if all(m in run.metrics for run in (*runs, *originals))]
+    intervals = delta_intervals(runs, originals, metrics)
+    means, reference = ({m: fmean(run.metrics[m] for run in side) for m in metrics} for side in (runs, originals))
+    return {m: Cell(means[m], None, means[m] - reference[m], intervals.get(m)) for m in metrics}
+
+
+def _audit_of(runs: list[Run], audits: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    copies = {run.copy["sha256"] for run in runs if run.copy is not None}
+    for audit in audits:
+        if runs and audit["condition"] == runs[0].condition and (not copies or audit["manifest_sha256"] in copies):
+            return audit
+    return None
+
+
+def _share_found(audit: dict[str, Any]) -> tuple[float, float, float]:
+    """Faces found in regions, in percent of those before: the share, and around it its 95 % interval over images."""
+    images = [(image["before"]["inside"], image["after"]["inside"]) for image in audit["per_image"].values()]
+    counts = np.array(images, float)
+    picks = np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))
+    before, after = counts[picks].sum(1).T
+    low, high = np.percentile(100 * after[before > 0] / before[before > 0], (2.5, 97.5))
+    return float(low), 100 * audit["after"]["inside"] / audit["before"]["inside"], float(high)
+
+
+def _panel(title: str, notes: Sequence[str], height: float, legend: Sequence[Row] = ()) -> tuple[Figure, Axes]:
+    """A figure of one plot: title, notes in grey, conditions, and below them ``height`` inches."""
+    lines = textwrap.wrap("; ".join(filter(None, notes)), LETTERS)
+    top = 0.18 + 0.13 * len(lines)
+    above = top + 0.06 + 0.145 * math.ceil(len(legend) / 2)
+    figure = Figure((WIDTH, height + above), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, rect=(0, 0, 1, height / (height + above)))
+    figure.text(0.01, 1 - 0.03 / (height + above), title, fontsize=8, va="top")
+    figure.text(0.01, 1 - 0.17 / (height + above), "\n".join(lines), va="top", color=GREY, linespacing=1.1)
+    axes = figure.add_subplot()
+    if legend:
+        handles = [
+            axes.plot([], [], marker=marker(row.condition), linestyle="none", color=colour(row.condition))[0]
+            for row in legend
+        ]
+        figure.legend(
+            handles,
+            [row.condition for row in legend],
+            loc="upper left",
+            bbox_to_anchor=(0, 1 - top / (height + above)),
+            ncols=2,
+            borderpad=0.2,
+            labelspacing=0.25,
+        )
+    return figure, axes
+
+
+def _of_intervals(cells: Sequence[Cell]) -> str:
+    over = {cell.interval.over for cell in cells if cell.interval is not None}
+    return f"bars: 95\u00a0% intervals over {max(over, key=len)}" if over else ""
+
+
+def _dot(
+    axes: Axes,
+    x: float,
+    y: float,
+    interval: Interval | None,
+    condition: str,
+    *,
+    upright: bool = False,
+    size: float = MARKER_SIZE,
+) -> None:
+    """A condition's mark, with its interval as a whisker."""
+    if interval is not None:
+        line, place = (axes.vlines, x) if upright else (axes.hlines, y)
+        line(place, interval.low, interval.high, color=colour(condition))
+    axes.plot(x, y, marker(condition), color=colour(condition), markersize=size, clip_on=False)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _as_rows(axes: Axes, labels: dict[float, str], limits: tuple[float, float]) -> None:
+    """Label the rows of changes, the first one on top."""
+    axes.set(ylim=limits[::-1], yticks=list(labels), yticklabels=labels.values())
+    axes.tick_params(axis="y", length=0)
+    axes.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+    axes.set_xlabel("change of AP (percentage points)", loc="right")
