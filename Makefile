@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart copies test clean
+.PHONY: setup quickstart copies study-copies test clean
 
 setup: .venv/installed
 
@@ -17,13 +17,20 @@ quickstart: setup
 	$(BIN)/python -m datamodules.streetscenes --layout cityscapes --output data/streetscenes
 	$(BIN)/python sweep.py sweeps/quickstart.yaml --jobs 2
 	$(BIN)/python report.py examples --config configs/quickstart.yaml \
-		--conditions original face/blur body/blur body/mask_out --output outputs/quickstart/examples.png
-	$(BIN)/python report.py outputs/quickstart --output outputs/quickstart
+		--conditions original face/blur body/blur body/mask_out --output outputs/quickstart/report/examples.png
+	$(BIN)/python report.py outputs/quickstart --output outputs/quickstart/report
 
 # What sweeps/streetscenes_body.yaml trains on.
 copies: setup
 	for method in blur mask_out realistic realistic_hm realistic_hm_lo; do $(BIN)/python anonymize.py \
 		--config configs/quickstart.yaml condition=body/$$method output=data/copies/body-$$method || exit 1; done
+
+# What sweeps/streetscenes.yaml trains on.
+study-copies: setup
+	for condition in face/blur face/mask_out face/realistic \
+		body/blur body/mask_out body/realistic body/realistic_hm body/realistic_hm_lo; do $(BIN)/python anonymize.py \
+		--config configs/streetscenes.yaml condition=$$condition \
+		output=data/streetscenes_copies/$$(echo $$condition | tr / -) || exit 1; done
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
