@@ -237,11 +237,13 @@ def start(task: Task, output: Path, kill_after: float | None) -> Run:
             children = psutil.Process(process.pid).children(recursive=True)
             process.kill()
             process.wait()
+            seconds = time.monotonic() - begun
             killed = kill_after is not None
             problems += [f"process {child.pid} stays behind" for child in _staying(children)]
             if not killed:
                 problems.append(f"has not ended after {LIMIT} s")
-        seconds = time.monotonic() - begun
+        else:
+            seconds = time.monotonic() - begun
         log.seek(0)
         printed = log.read()
     reader.stop()

@@ -55,12 +55,8 @@ def main() -> None:
         overrides = [f"data.root={root}", "data.streetscenes=null", f"output_dir={folder}", "wandb.mode=disabled"]
         overrides += [f"data.batch_size={BATCH}", "data.num_workers=2", f"data.index_dir={folder}/index"]
         overrides += [f"trainer.max_steps={arguments.steps}", "trainer.check_val_every_n_epoch=1"]
-        overrides += [
-            "trainer.log_every_n_steps=10",
-            "model.min_size=[96]",
-            "model.max_size=192",
-            "condition=body/blur",
-        ]
+        overrides += ["trainer.log_every_n_steps=5", "model.min_size=[96]", "model.max_size=192"]
+        overrides += ["condition=body/blur"]
         command = [sys.executable, "-u", "train.py", "--config", "configs/quickstart.yaml", *overrides]
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
