@@ -46,13 +46,19 @@ def report(arguments: list[str]) -> None:
         metavar="AUDIT",
         help="audited copies, or their audit.json: draws people's AP against the faces that are still found",
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for the tables and the figures")
+    parser.add_argument(
+        "--examples",
+        action=argparse.BooleanOptionalAction,
+        help="show training images in the page, as recorded too; by default drawn ones alone, which show nobody real",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the page, the tables and the figures")
     chosen = parser.parse_args(arguments)
     if bool(chosen.results) == bool(chosen.wandb):
         parser.error("give either folders of results or --wandb")
 
     from reporting.comparison import compare
     from reporting.figures import read_audits, write_figures, write_overview
+    from reporting.page import find_examples, write_page
     from reporting.results import collect, collect_wandb
 
     audits = read_audits(chosen.audits)
@@ -60,10 +66,19 @@ def report(arguments: list[str]) -> None:
     comparisons = compare(runs)
     show(comparisons, problems)
     write(comparisons, problems, chosen.output)
-    for comparison in comparisons:
-        write_figures(comparison, chosen.output / "figures", audits)
-    write_overview(comparisons, chosen.output / "figures")
-    print(f"tables and figures in {chosen.output}")
+    figures = {
+        comparison.name: write_figures(comparison, chosen.output / "figures", audits) for comparison in comparisons
+    }
+    page = write_page(
+        comparisons,
+        problems,
+        chosen.output,
+        figures=figures,
+        overview=write_overview(comparisons, chosen.output / "figures"),
+        examples={comparison.name: find_examples(comparison, chosen.examples) for comparison in comparisons},
+        audits=audits,
+    )
+    print(f"{page}; tables and figures beside it")
 
 
 def show(comparisons: "list[Comparison]", problems: list[str]) -> None:
