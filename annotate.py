@@ -1,11 +1,15 @@
 """Find the faces of a dataset split, once, and keep those of its people: what face/ conditions anonymize."""
 
 import argparse
+import fcntl
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
@@ -27,6 +31,9 @@ EPILOG = """arguments:
                         or FILE.json: boxes to match anew
   faces.score           least score of a face
   data.root, ...        every key of the experiment, see configs/__init__.py
+
+Started several times at once, by torchrun or srun or with RANK and WORLD_SIZE in the environment, each process takes
+its share of the images, and the last one writes the file.
 
 example: python annotate.py --config configs/cityscapes.yaml faces.detector=centerface
 """
@@ -50,6 +57,7 @@ class Faces(NamedTuple):
 class Unreadable(NamedTuple):
     """An image that cannot be read."""
 
+    image_id: str
     problem: str
 
 
@@ -93,6 +101,8 @@ def annotate(
 ) -> None:
     """Write the face boxes of a split in the authors' layout; go on where an interrupted run stopped.
 
+    Of several processes (see `processes.share`) each takes its share of the images; the last one writes the file.
+
     Args:
         config: names the dataset and, in ``faces``, the detector.
         split: train or val.
@@ -106,6 +116,7 @@ def annotate(
     """
     from datamodules.layouts import build_datamodule
     from datamodules.pool import cores, process_map
+    from processes import share
 
     if split not in SPLITS:
         raise UserError(f"split: unknown split '{split}'{nearest(split, SPLITS)}")
@@ -130,19 +141,26 @@ def annotate(
     if workers is None:
         workers = cores() if device == "cpu" else SHARING_DEVICE
 
-    problems = []
-    with Progress.open(path, settings) as progress:
-        todo = [place for image_id, place in places.items() if image_id not in progress.done]
-        if progress.done:
-            print(f"going on with {progress.path}: {len(todo)} of {len(places)} images left")
+    number, count = share()
+    own = list(places)[number::count]
+    with Progress.open(path, settings, (number, count)) as progress:
+        todo = [image_id for image_id in own if image_id not in progress.done]
+        if len(todo) < len(own):
+            print(f"going on with {progress.path}: {len(todo)} of {len(own)} images left")
         try:
-            for result in process_map(images, todo, workers, "finding faces"):
-                if isinstance(result, Unreadable):
-                    problems.append(result.problem)
-                else:
-                    progress.add(result)
+            for result in process_map(images, [places[image_id] for image_id in todo], workers, "finding faces"):
+                progress.add(result)
         except KeyboardInterrupt:
             sys.exit(f"interrupted; the same command goes on from {progress.path}")
+        progress.read()
+        if path.exists():  # another process was the last one
+            progress.remove()
+        elif places.keys() - progress.done.keys() - progress.unreadable.keys():
+            print(f"share {number + 1} of {count} is done; {path} is written by the one that ends last")
+        else:
+            for image_id in progress.unreadable.keys() - set(todo):  # others could not read it, perhaps long ago
+                progress.add(images(places[image_id]))
+    problems = [progress.unreadable[image_id] for image_id in places if image_id in progress.unreadable]
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems and not config.data.skip_bad_images:
@@ -150,10 +168,12 @@ def annotate(
             f"{path} is not written: {len(problems)} of {len(places)} images cannot be read; mend them and run the "
             "same command, which keeps what is found so far, or leave them out with data.skip_bad_images=true"
         )
+    if path.exists() or places.keys() - progress.done.keys() - progress.unreadable.keys():
+        return
 
     found = [progress.done[image_id] for image_id in places if image_id in progress.done]
     write(path, found, layout)
-    progress.path.unlink()
+    progress.remove()
     people, matched = sum(f.people for f in found), sum(len(f.boxes) for f in found)
     share = f" ({matched / people:.0%} of the people)" if people else ""
     print(f"{split}: {len(found)} of {len(records)} images with people, {people} people")
@@ -264,7 +284,7 @@ class Images:
         try:
             boxes, pairs = self.finder(record)
         except UserError as error:
-            return Unreadable(str(error))
+            return Unreadable(record.image_id, str(error))
         kept = [boxes[face].tolist() for face, _ in pairs]
         return Faces(record.image_id, len(record.bodies), len(boxes), kept, [person for _, person in pairs])
 
@@ -272,57 +292,110 @@ class Images:
 class Progress:
     """What is found so far, beside the output: an interrupted run goes on with it.
 
-    The file's first line names the settings; each image adds a line when it is done.
+    The file's first line names the settings; each image adds a line when it is done. Each of several processes has a
+    file of its own and reads those of the others.
 
     Args:
-        path: the file.
-        done: what was in it, by image id.
-        file: the same file, open at its end.
+        output: what is made.
+        settings: that it is made with.
+        share: which of the shares of the images is this process's, from 0, and how many there are.
+
+    Attributes:
+        path: this process's file.
+        done: what was found, by image id.
+        unreadable: why nothing was, by image id.
     """
 
-    def __init__(self, path: Path, done: dict[str, Faces], file: BinaryIO) -> None:
-        self.path = path
-        self.done = done
-        self.file = file
+    def __init__(self, output: Path, settings: dict[str, Any], share: tuple[int, int]) -> None:
+        number, count = share
+        self.path = output.with_name(f"{output.name}{f'.{number + 1}-of-{count}' if count > 1 else ''}.partial")
+        self.output, self.settings = output, settings
+        self.done: dict[str, Faces] = {}
+        self.unreadable: dict[str, str] = {}
+        self._file: BinaryIO
 
     @classmethod
-    def open(cls, output: Path, settings: dict[str, Any]) -> Self:
-        """Open the file of an output, or begin it.
+    def open(cls, output: Path, settings: dict[str, Any], share: tuple[int, int] = (0, 1)) -> Self:
+        """Open the file of an output, or begin it, and read what there is.
 
         Raises:
-            UserError: if it cannot be written, or was begun with other settings.
+            UserError: if it cannot be written, was begun with other settings, or is another process's.
         """
-        path = output.with_name(f"{output.name}.partial")
+        progress = cls(output, settings, share)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+b")
+            output.parent.mkdir(parents=True, exist_ok=True)
+            progress._file = progress.path.open("a+b")
         except OSError as error:
             raise UserError(
                 f"{output} cannot be written ({error.strerror}); output=FILE writes elsewhere, and faces.file=FILE "
                 "makes training and anonymize.py read it there"
             ) from None
-        file.seek(0)
-        lines = [line for line in file if line.endswith(b"\n")]  # the last one may have been cut
-        file.truncate(sum(map(len, lines)))
+        try:
+            fcntl.flock(progress._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{progress.path} is being written by another process") from None
+        except OSError:
+            pass  # a file system without locks: there two runs are the caller's to keep apart
+        progress._file.seek(0)
+        lines = _whole(progress._file.read())
+        progress._file.truncate(sum(map(len, lines)))
         if not lines:
-            lines = [_line(settings)]
-            file.write(lines[0])
-        if lines[0] != _line(settings):
-            raise UserError(f"{path} was begun with other settings: delete it, or go on with {lines[0].decode()}")
-        done = [Faces(*json.loads(line)) for line in lines[1:]]
-        return cls(path, {faces.image_id: faces for faces in done}, file)
+            progress._write(settings)
+        progress.read()
+        return progress
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        self._file.close()
 
-    def add(self, faces: Faces) -> None:
-        """Keep an image's faces at once."""
-        self.done[faces.image_id] = faces
-        self.file.write(_line(faces))
-        self.file.flush()
+    def read(self) -> None:
+        """Take up what all processes have found so far.
+
+        Raises:
+            UserError: if one of them has other settings.
+        """
+        unreadable = dict(self.unreadable)
+        for path in self._files():
+            with suppress(FileNotFoundError):  # removed just now by the process that wrote the output
+                lines = _whole(path.read_bytes())
+                if lines and lines[0] != _line(self.settings):
+                    raise UserError(
+                        f"{path} was begun with other settings: delete it, or go on with {lines[0].decode()}"
+                    )
+                for content in map(json.loads, lines[1:]):
+                    if len(content) == len(Faces._fields):
+                        self.done[content[0]] = Faces(*content)
+                    else:
+                        unreadable[content[0]] = Unreadable(*content).problem
+        self.unreadable = {id_: problem for id_, problem in unreadable.items() if id_ not in self.done}
+
+    def add(self, result: Faces | Unreadable) -> None:
+        """Keep what became of an image at once."""
+        if isinstance(result, Unreadable):
+            self.unreadable[result.image_id] = result.problem
+        else:
+            self.done[result.image_id] = result
+            self.unreadable.pop(result.image_id, None)
+        self._write(result)
+
+    def remove(self) -> None:
+        """Remove the files, as the output is written."""
+        for path in self._files():
+            path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{escape(self.output.name)}.*partial"))
+
+    def _write(self, content: Any) -> None:
+        self._file.write(_line(content))
+        self._file.flush()
+
+
+def _whole(content: bytes) -> list[bytes]:
+    """The lines of a file, without a last one that was cut off."""
+    return [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def _line(content: Any) -> bytes:
@@ -345,7 +418,7 @@ def write(path: Path, found: list[Faces], layout: str) -> None:
         if faces.found:
             with_owners = {"boxes": boxes, "keypoint_indices": faces.owners}
             content[faces.image_id] = with_owners if layout.startswith("coco") else boxes
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(content))
     temporary.replace(path)
 

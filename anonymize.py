@@ -37,7 +37,8 @@ both:
   audit=true            look for faces in the result: see audit.py
 
 An image that cannot be read, matched or anonymized is not written, but listed in DIR/failures.csv; exit code 3.
-A run that was killed goes on when it is started again.
+A run that was killed goes on when it is started again. Started several times at once, by torchrun or srun or with
+RANK and WORLD_SIZE in the environment, each process makes its share, and the last one finishes the copy.
 
 examples: python anonymize.py --config configs/coco_keypoints.yaml condition=face/blur output=data/coco_blurred
           python anonymize.py input=photos condition=face/blur output=photos_blurred
@@ -191,15 +192,23 @@ def run(original: "Original", anonymizer: "Anonymizer", seed: int, job: Job, fac
     """Make the copy, look for faces in it where the job says so, and say whether every image is there."""
     from datamodules.copying import FAILURES, make_copy
     from datamodules.pool import cores
+    from processes import share
 
     output, workers = Path(job.output), job.workers
     if workers is None:
         workers = SHARING_DEVICE if anonymizer.condition.generators and job.device != "cpu" else cores()
-    result = make_copy(original, output, anonymizer, seed, job.device, workers, job.strict)
+    number, count = share()
+    result = make_copy(original, output, anonymizer, seed, job.device, workers, job.strict, (number, count))
     if job.strict and result.failures:
         for name, problem in result.failures.items():
             print(f"stopped at {name}: {problem}", file=sys.stderr)
         return False
+    if not result.finished:
+        print(
+            f"share {number + 1} of {count} is done: {len(result.images)} images, {len(result.failures)} failures; "
+            f"{output} is finished by the one that ends last"
+        )
+        return not result.failures
     if job.audit:
         from audit import audit
 

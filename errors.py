@@ -2,9 +2,16 @@
 
 import difflib
 import functools
+import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn
+
+# A process's number in torchrun, Lightning (local and node) and SLURM. The processes of a run mostly make the same
+# mistake: the others let the first one say it, whose end ends them.
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+GRACE = 3  # seconds
 
 
 class UserError(ValueError):
@@ -26,7 +33,11 @@ def script(main: Callable[[], None]) -> Callable[[], NoReturn]:
         try:
             main()
         except UserError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            if any(os.environ.get(name, "0") != "0" for name in RANKS):
+                time.sleep(GRACE)
+            # torch passes on what a worker process raised with its traceback, at whose end the message stands.
+            message = str(error).rpartition(f"{UserError.__module__}.{UserError.__name__}: ")[2]
+            print(f"error: {' '.join(message.split())}", file=sys.stderr)
             sys.exit(2)
         sys.exit(0)
 

@@ -69,13 +69,17 @@ def report(arguments: list[str]) -> None:
     figures = {
         comparison.name: write_figures(comparison, chosen.output / "figures", audits) for comparison in comparisons
     }
+    examples = {comparison.name: find_examples(comparison, chosen.examples) for comparison in comparisons}
+    for name, found in examples.items():
+        if chosen.examples and not found.images:
+            print(f"warning: {name}: examples: {found.note}", file=sys.stderr)
     page = write_page(
         comparisons,
         problems,
         chosen.output,
         figures=figures,
         overview=write_overview(comparisons, chosen.output / "figures"),
-        examples={comparison.name: find_examples(comparison, chosen.examples) for comparison in comparisons},
+        examples=examples,
         audits=audits,
     )
     print(f"{page}; tables and figures beside it")

@@ -1,6 +1,7 @@
 """Train and evaluate one cell of the study: a dataset under one condition, with one seed. Or train a generator."""
 
 import argparse
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -37,13 +38,21 @@ examples: python train.py --config configs/quickstart.yaml condition=body/blur s
 @script
 def main() -> None:
     """Run the cell that the command line describes."""
+    # oneDNN keeps a compiled primitive with its memory for each shape it meets, 1,024 of them, and a detector's shapes
+    # are always new: more than 1 GB over a training on a CPU. With 64 a step takes as long.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from configs import Config
 
     config = read_config(sys.argv[1:])
-    if isinstance(config, Config):
-        train(config)
-    else:
-        train_generator(config)
+
+    from lightning_modules.mishaps import naming_mishaps
+    from lightning_modules.results import find_run_dir
+
+    with naming_mishaps(find_run_dir(config)):
+        if isinstance(config, Config):
+            train(config)
+        else:
+            train_generator(config)
 
 
 def read_config(arguments: list[str]) -> "Config | GeneratorExperiment":
@@ -72,27 +81,31 @@ def read_config(arguments: list[str]) -> "Config | GeneratorExperiment":
 def train(config: "Config") -> None:
     """Train on the (anonymized) training split, evaluate on the original validation split, write the results."""
     from pytorch_lightning import seed_everything
+    from pytorch_lightning.utilities import rank_zero_only
 
     from datamodules.layouts import build_datamodule
     from lightning_modules import tracking
     from lightning_modules.detection import DetectionModule
     from lightning_modules.models import load_weights
     from lightning_modules.panels import ImagePanels
-    from lightning_modules.results import claim_run_dir, device_name, find_run_dir, hold_run_dir, write_results
+    from lightning_modules.processes import together
+    from lightning_modules.results import check_run_dir, claim_run_dir, device_name, hold_run_dir, write_results
     from lightning_modules.settings import fit_to_machine
     from metrics.matches import write_matches
 
     started = time.monotonic()
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
-    if not (find_run_dir(config) / "results.json").exists():
-        datamodule.check_anonymization()  # before the folder is claimed for a run that cannot be
-    run_dir = claim_run_dir(config)
+    run_dir = check_run_dir(config)
     if (run_dir / "results.json").exists():
-        print(f"already done: {run_dir / 'results.json'}")
+        rank_zero_only(print)(f"already done: {run_dir / 'results.json'}")
         return
+    # Before the folder is claimed for a run that cannot be, or by a process that does not know its number yet.
+    datamodule.check_anonymization()
+    fitted = fit_to_machine(config)
+    claim_run_dir(config)
     hold_run_dir(run_dir)
-    config = fit_to_machine(config)
+    config = fitted
     datamodule.prepare_data()
     datamodule.setup("fit")
     # The harder task is the one the study asks about: masks or keypoints, not boxes.
@@ -102,9 +115,11 @@ def train(config: "Config") -> None:
     if not _last_checkpoint(run_dir).exists():
         load_weights(module.model, config.model, datamodule.classes)
 
-    _fit(trainer, module, datamodule, run_dir)
-    if module.evaluated_step != trainer.global_step:
-        trainer.validate(module, datamodule=datamodule, verbose=False)
+    with together(trainer, run_dir):
+        _fit(trainer, module, datamodule, run_dir)
+        if module.evaluated_step != trainer.global_step:
+            trainer.validate(module, datamodule=datamodule, verbose=False)
+        regions = datamodule.count_regions()
     metrics, score = module.values, trainer.callback_metrics[module.main_metric]
     # A run that ends between two validations has its last one outside fit, where no checkpoint is compared.
     best = trainer.checkpoint_callback
@@ -116,7 +131,7 @@ def train(config: "Config") -> None:
             "metrics": metrics,
             "best": module.best,
             "steps": trainer.global_step,
-            "anonymized_regions": datamodule.anonymized_regions,
+            "anonymized_regions": regions,
             "copy": datamodule.copy and {"folder": str(datamodule.copy.folder), "sha256": datamodule.copy.sha256},
             "device": device_name(module.device),
             "wall_time_s": round(time.monotonic() - started, 1),
@@ -133,11 +148,13 @@ def train_generator(config: "GeneratorExperiment") -> None:
     from dataclasses import asdict
 
     from pytorch_lightning import seed_everything
+    from pytorch_lightning.utilities import rank_zero_only
 
     from datamodules.people import PeopleDataModule
     from lightning_modules import tracking
     from lightning_modules.generator import GeneratorModule
     from lightning_modules.panels import PeoplePanel
+    from lightning_modules.processes import together
     from lightning_modules.results import claim_run_dir, device_name, hold_run_dir, versions, write_results
 
     started = time.monotonic()
@@ -146,15 +163,16 @@ def train_generator(config: "GeneratorExperiment") -> None:
     module = GeneratorModule(config.generator, datamodule.crop, config.seed)
     run_dir = claim_run_dir(config)
     if (run_dir / "results.json").exists():
-        print(f"already done: {run_dir / 'results.json'}")
+        rank_zero_only(print)(f"already done: {run_dir / 'results.json'}")
         return
     hold_run_dir(run_dir)
     datamodule.prepare_data()
     datamodule.setup("fit")
     config.trainer["max_steps"] = 2 * config.generator.steps  # Lightning counts the steps of each optimizer
     trainer = _trainer(config, run_dir, [*_checkpoints(run_dir), PeoplePanel(run_dir)])
-    _fit(trainer, module, datamodule, run_dir)
-    trainer.validate(module, datamodule=datamodule, verbose=False)
+    with together(trainer, run_dir):
+        _fit(trainer, module, datamodule, run_dir)
+        trainer.validate(module, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
         fid = trainer.callback_metrics["val/fid"].item()
         measured = {
@@ -176,7 +194,9 @@ def _trainer(config: "Experiment", run_dir: "Path", callbacks: "list[Callback]")
     """Build Lightning's Trainer with the run's loggers and progress bar."""
     from pytorch_lightning.callbacks import LearningRateMonitor
 
+    from lightning_modules.mishaps import CheckpointIO
     from lightning_modules.progress import LineProgress, ProgressBar
+    from lightning_modules.resuming import ResumesAfterEpoch
     from lightning_modules.settings import build_trainer
 
     terminal = sys.stdout.isatty()
@@ -185,10 +205,11 @@ def _trainer(config: "Experiment", run_dir: "Path", callbacks: "list[Callback]")
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,  # the data module's sampler is distributed already
         "enable_model_summary": False,
+        "plugins": [CheckpointIO()],
         **config.trainer,
         "enable_progress_bar": shows_progress and terminal,
     }
-    callbacks = [*callbacks, LearningRateMonitor("step")]
+    callbacks = [*callbacks, LearningRateMonitor("step"), ResumesAfterEpoch()]
     if shows_progress:
         callbacks.append(ProgressBar() if terminal else LineProgress())
     return build_trainer(**arguments, default_root_dir=run_dir, callbacks=callbacks, logger=_loggers(config, run_dir))
@@ -196,19 +217,21 @@ def _trainer(config: "Experiment", run_dir: "Path", callbacks: "list[Callback]")
 
 def _fit(trainer: "Trainer", module: "LightningModule", datamodule: "LightningDataModule", run_dir: "Path") -> None:
     """Train from the last checkpoint, if there is one; exit where training was stopped from outside."""
+    from pytorch_lightning.utilities import rank_zero_only
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
     from lightning_modules import tracking
 
     last = _last_checkpoint(run_dir)
     if last.exists():
-        print(f"resuming from {last}")
+        rank_zero_only(print)(f"resuming from {last}")
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
     except SystemExit as stopped:  # Lightning's, after Ctrl-C or SIGTERM
         if isinstance(stopped, SIGTERMException):
             tracking.preempted()
-        sys.exit(f"interrupted; the same command goes on from the last checkpoint in {run_dir}")
+        message = f"interrupted; the same command goes on from the last checkpoint in {run_dir}"
+        sys.exit(message if trainer.is_global_zero else 1)
 
 
 def _last_checkpoint(run_dir: "Path") -> "Path":

@@ -47,7 +47,7 @@ TRAINING = [
     "model.weights=null",
     "model.min_size=[64]",
     "model.max_size=128",
-    "trainer.max_steps=24",
+    "trainer.max_steps=15",
     f"trainer.limit_train_batches={EPOCH}",
     "trainer.limit_val_batches=2",
     "trainer.check_val_every_n_epoch=1",
@@ -182,7 +182,8 @@ def tasks(folder: Path) -> dict[str, Task]:
     def sweep(output: Path) -> list[str]:
         path = folder / "sweeps" / f"{output.name}.yaml"
         path.parent.mkdir(exist_ok=True)
-        command = ["${interpreter}", "${program}", *config, *training, f"output_dir={output}", "${args_no_hyphens}"]
+        command = ["${interpreter}", "${program}", *config, *training, f"output_dir={output}"]
+        command += [f"trainer.max_steps={2 * EPOCH}", "${args_no_hyphens}"]
         content = {"program": str(ROOT / "train.py"), "method": "grid", "command": command}
         path.write_text(yaml.safe_dump(content | {"parameters": {"seed": {"values": [1, 2]}}}))
         return ["sweep.py", str(path)]
@@ -324,7 +325,7 @@ def endure(folder: Path, names: list[str], kills: int, rng: random.Random) -> li
         duration, expected = references[name]
         output = folder / f"{name}-{number}"
         output.mkdir()
-        last, intended = None, rng.choice([1, 1, 2, 3])
+        last, intended = None, rng.choice([1, 2, 3])
         while last is None or last.killed:
             moment = rng.uniform(0, duration) if intended and done < kills else None
             intended -= moment is not None
@@ -334,6 +335,8 @@ def endure(folder: Path, names: list[str], kills: int, rng: random.Random) -> li
                 problems += check_resumed(last, run)
             if not run.killed:
                 problems += differences(expected, available[name].end(output))
+                if last is None:  # too quick to be killed: the machine is less busy now
+                    references[name] = run.seconds, expected
             done += run.killed
             what = f"kill {done:3} after {run.seconds:5.1f} s" if run.killed else "ended as undisturbed"
             print(f"{output.name:16} {what}{'; '.join(['', *problems])}", flush=True)

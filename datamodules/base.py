@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import cv2
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -20,6 +20,7 @@ from anonymization.engine import Anonymizer
 from anonymization.regions import Regions, person_seed
 from configs import Config
 from datamodules.copies import Copy, check_copy, copy_folder
+from datamodules.files import fingerprint
 from datamodules.geometry import MIRRORED, Geometry
 from datamodules.index import Plan, RecordIndex, read_index
 from datamodules.record import Instance, Record, decode, relabelled
@@ -202,7 +203,19 @@ def collate(samples: list[tuple[Tensor, dict[str, Any], Regions | None]]) -> Bat
 
 
 class EpochSampler(DistributedSampler):
-    """A process's share of an epoch, yielding ``epoch * len(dataset) + index``: see `DetectionDataset`."""
+    """A process's share of an epoch, yielding ``epoch * len(dataset) + index``: see `DetectionDataset`.
+
+    Args:
+        dataset: what is loaded.
+        trainer: says which process this is, and with which epoch a resumed run begins; None for one process alone.
+        shuffle: in an order that the seed and the epoch fix.
+        seed: of the run.
+    """
+
+    def __init__(self, dataset: Dataset, trainer: Trainer | None, *, shuffle: bool, seed: int) -> None:
+        replicas, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        super().__init__(dataset, replicas, rank, shuffle=shuffle, seed=seed)
+        self.epoch = trainer.current_epoch if trainer else 0  # Lightning draws the first order before the epoch starts
 
     def __iter__(self) -> Any:
         return (self.epoch * len(self.dataset) + index for index in super().__iter__())
@@ -236,9 +249,9 @@ class DetectionDataModule(LightningDataModule):
         self.copy_folder = copy_folder(config)
         self.copy: Copy | None = None  # what is in that folder, once it is checked
         self.region = "none" if self.copy_folder else self.condition.region  # that training batches are anonymized in
-        # in all training batches so far; of a copy, in its images, each counted once
-        self.anonymized_regions = 0
+        self.anonymized_regions = 0  # in this process's training batches so far
         self.geometry = Geometry(config.data.geometry)  # here, so that a wrong name ends the run at once
+        self.fingerprints: dict[str, str] = {}  # of the files and folders that a training run reads, by path
         self.train: Sequence[Record] = []
         self.val: Sequence[Record] = []
 
@@ -337,7 +350,6 @@ class DetectionDataModule(LightningDataModule):
         names = self.anonymizer.load()
         if self.copy_folder and self.copy is None:
             self.copy = check_copy(self.copy_folder, self.image_folder("train"), self.run_config, names)
-            self.anonymized_regions = self.copy.regions
 
     def setup(self, stage: str) -> None:
         """Read the splits once and look at every image file before any training."""
@@ -360,6 +372,10 @@ class DetectionDataModule(LightningDataModule):
                 f"data.root: {self.root}: classes of train and {self.config.val_split} differ in "
                 f"{', '.join(sorted(differing))}"
             )
+        if stage == "fit":
+            read = [*self._training_source().sources("train", self.region)]
+            read += self.sources(self.config.val_split, "none")
+            self.fingerprints = {str(path): fingerprint(path) for path in read}
 
     def _training_source(self) -> "DetectionDataModule":
         if self.copy is None:
@@ -407,8 +423,7 @@ class DetectionDataModule(LightningDataModule):
             anonymization_seed=self.run_config.anonymization_seed,
             training=training,
         )
-        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = EpochSampler(dataset, replicas, rank, shuffle=training, seed=self.seed)
+        sampler = EpochSampler(dataset, self.trainer, shuffle=training, seed=self.seed)
         return DataLoader(
             dataset,
             self.config.batch_size,
@@ -428,13 +443,34 @@ class DetectionDataModule(LightningDataModule):
         self.anonymized_regions += len(batch.regions)
         return batch._replace(images=images)
 
-    def state_dict(self) -> dict[str, int]:
-        """Keep the count of anonymized regions over a restart."""
-        return {"anonymized_regions": self.anonymized_regions}
+    def count_regions(self) -> int:
+        """Count the regions that all processes have anonymized, which all have to ask for at the same time.
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Take up the count of an interrupted run."""
-        self.anonymized_regions = state_dict["anonymized_regions"]
+        Those of a copy are the ones in its images, each counted once.
+        """
+        if self.copy is not None:
+            return self.copy.regions
+        strategy = self.trainer.strategy
+        count = torch.tensor(self.anonymized_regions, device=strategy.root_device)
+        return int(strategy.reduce(count, reduce_op="sum"))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the count of anonymized regions over a restart, and what the run has read."""
+        return {"anonymized_regions": self.count_regions(), "fingerprints": self.fingerprints}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the count of an interrupted run, in one process.
+
+        Raises:
+            UserError: the run has read other data.
+        """
+        for path, theirs in state_dict.get("fingerprints", {}).items():
+            if self.fingerprints.get(path, theirs) != theirs:
+                raise UserError(
+                    f"{path}: has changed since this run began; put back what it was, or begin anew in another "
+                    "output_dir"
+                )
+        self.anonymized_regions = state_dict["anonymized_regions"] if self.trainer.is_global_zero else 0
 
 
 def _read_relabelled(read_record: Callable[..., Record], labels: dict[int, int], *job: Any) -> Record:

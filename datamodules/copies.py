@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from anonymization.conditions import parse_condition
 from configs import Config
 from datamodules.files import read_json
-from datamodules.manifest import JOURNAL, MANIFEST, sha256
+from datamodules.manifest import JOURNALS, MANIFEST, sha256
 from datamodules.originals import pictures
 from errors import UserError
 
@@ -52,8 +52,8 @@ def check_copy(folder: Path, images: Path, config: Config, generators: dict[str,
         UserError: naming what the manifest has, what the run needs, and the command that makes it.
     """
     path = folder / MANIFEST
-    if (folder / JOURNAL).exists():
-        raise UserError(f"{folder / JOURNAL}: the copy is not finished; {_command(config, folder)} goes on with it")
+    for journal in sorted(folder.glob(JOURNALS)):
+        raise UserError(f"{journal}: the copy is not finished; {_command(config, folder)} goes on with it")
     if not path.exists():
         raise UserError(f"anonymization.copy: {path} does not exist; {_command(config, folder)} makes it")
     manifest = read_json(path, "it says what the copy was made of")

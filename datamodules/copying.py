@@ -35,10 +35,14 @@ Outcome = tuple[str, Entry | None, str]  # an image's name; its entry, or None a
 
 @dataclass
 class Result:
-    """What became of the images: their entries in the manifest, and why the others are not in the copy, by name."""
+    """What became of the images: their entries in the manifest, and why the others are not in the copy, by name.
+
+    It is about all images where the copy is finished, else about those of a share.
+    """
 
     images: dict[str, Entry] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    finished: bool = False
 
     @property
     def regions(self) -> int:
@@ -52,7 +56,14 @@ class Result:
 
 
 def make_copy(
-    original: Original, output: Path, anonymizer: Anonymizer, seed: int, device: str, workers: int, strict: bool
+    original: Original,
+    output: Path,
+    anonymizer: Anonymizer,
+    seed: int,
+    device: str,
+    workers: int,
+    strict: bool,
+    share: tuple[int, int] = (0, 1),
 ) -> Result:
     """Make a copy, or go on with it; list the images that fail in ``failures.csv``.
 
@@ -64,6 +75,8 @@ def make_copy(
         device: that the anonymization runs on.
         workers: processes; 0 works in this one.
         strict: stop at the first failure, without a manifest.
+        share: which of the shares of the images is made here, from 0, and how many there are. The copy is finished by
+            whoever ends last.
 
     Raises:
         UserError: ``output`` overlaps with the original, holds something else, or cannot be written; or a generator
@@ -84,28 +97,38 @@ def make_copy(
             **{module.__name__: str(module.__version__) for module in (cv2, np, PIL, torch)},
         },
     }
-    manifest = Manifest(output, made)
+    manifest = Manifest(output, made, share)
     result = Result(failures=dict(original.problems))
+    number, count = share
+    names = original.names[number::count]
     with manifest.claimed() as former:
-        for name in original.linked:
-            _link(original.root / name, output / name)
-        for name in original.copied:
-            _copy(original.root / name, output / name, output / PARTIAL / "copy")
-        with writing(output):
-            (output / FAILURES).unlink(missing_ok=True)
+        with manifest.alone():
+            for name in original.linked:
+                _link(original.root / name, output / name)
+            for name in original.copied:
+                _copy(original.root / name, output / name, output / PARTIAL / "copy")
+            with writing(output):
+                (output / FAILURES).unlink(missing_ok=True)
 
         with ThreadPoolExecutor() as pool:
-            there = pool.map(lambda name: name in former and manifest.has(name, former[name]), original.names)
-        todo = [place for place, done in enumerate(there) if not done]
-        result.images = {name: former[name] for name in set(original.names) - {original.names[p] for p in todo}}
+            there = list(pool.map(lambda name: name in former and manifest.has(name, former[name]), names))
+        todo = [number + count * i for i, done in enumerate(there) if not done]
+        result.images = {name: former[name] for name, done in zip(names, there, strict=True) if done}
         if result.images:
-            print(f"{len(result.images)} of {len(original.names)} images are there from a former run")
+            print(f"{len(result.images)} of {len(names)} images are there from a former run")
 
         if todo and not (strict and result.failures):
             _run(Copier(original, manifest, anonymizer, seed, device), todo, workers, strict, result)
-        if result.failures:
+        if strict and result.failures:
             manifest.write(FAILURES, _table(result.failures))
-        if not (strict and result.failures):
+            return result
+        manifest.end_share(result.images, result.failures)
+        with manifest.alone():
+            if (gathered := manifest.gather(original.names)) is None:
+                return result
+            result = Result(*gathered, finished=True)
+            if result.failures:
+                manifest.write(FAILURES, _table(result.failures))
             counts = {"regions": result.regions, "dropped": result.dropped, "failures": len(result.failures)}
             manifest.finish(counts, result.images)
     return result
@@ -204,6 +227,7 @@ def _link(source: Path, target: Path) -> None:
 def _copy(source: Path, target: Path, temporary: Path) -> None:
     with writing(target):
         if not target.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, temporary)
             temporary.replace(target)
 

@@ -165,11 +165,10 @@ class PeopleDataModule(LightningDataModule):
     def _loader(self, people: People, geometry: Geometry, shuffle: bool) -> DataLoader:
         config, seed = self.experiment.data, self.experiment.seed
         dataset = PeopleDataset(people, self.experiment.generator.region, geometry, seed)
-        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return DataLoader(
             dataset,
             config.batch_size,
-            sampler=EpochSampler(dataset, replicas, rank, shuffle=shuffle, seed=seed),
+            sampler=EpochSampler(dataset, self.trainer, shuffle=shuffle, seed=seed),
             num_workers=config.num_workers,
             collate_fn=collate,
             drop_last=shuffle,

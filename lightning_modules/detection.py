@@ -73,10 +73,17 @@ class DetectionModule(LightningModule):
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Make an epoch's order and random numbers depend on seed, epoch and process alone: a restart repeats them."""
+        """Make an epoch's order depend on seed and epoch alone: a restart repeats it."""
         # Lightning's own call counts one epoch too many after a restart from the end of an epoch.
         self.trainer.train_dataloader.sampler.set_epoch(self.current_epoch)
-        torch.manual_seed(hash((self.config.seed, self.current_epoch, self.global_rank)))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make an epoch's random numbers depend on seed, epoch and process alone."""
+        if batch_idx == 0:
+            torch.manual_seed(hash((self.config.seed, self.current_epoch, self.global_rank)))
+            if self.current_epoch > 0:
+                # The number that a loader draws when an epoch begins: after a restart it has done so before.
+                torch.empty((), dtype=torch.int64).random_()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
         """Return the batch's predictions in the form that `metrics` takes, and update AP."""

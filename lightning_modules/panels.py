@@ -72,9 +72,15 @@ class ImagePanels(Callback):
     def _show(self, trainer: Trainer, name: str, panel: list[tuple[str, Tensor]]) -> None:
         ids, images = zip(*panel[:IMAGES], strict=True)
         picture = sheet(list(images))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_image(picture / 255, self.folder / f"{name}.png")
+        _save(picture, self.folder / f"{name}.png")
         _log_image(trainer, f"images/{name}", picture, ", ".join(ids))
+
+
+def _save(picture: Tensor, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}")  # so that a reader finds a whole picture
+    save_image(picture / 255, temporary, format="png")
+    temporary.replace(path)
 
 
 def _log_image(trainer: Trainer, name: str, picture: Tensor, caption: str) -> None:
@@ -110,8 +116,7 @@ class PeoplePanel(Callback):
             columns = [drawn, interpolate(seen, drawn.shape[2:]), *samples]
             images = torch.stack(columns, dim=1)[:PEOPLE].flatten(0, 1).add(1).mul(127.5).clamp(0, 255)
             picture = make_grid(images, nrow=2 * len(columns), padding=2, pad_value=255).cpu()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            save_image(picture / 255, self.path)
+            _save(picture, self.path)
             _log_image(trainer, "images/people", picture, "drawn, seen, generated")
 
 

@@ -76,12 +76,14 @@ def check_run_dir(config: Experiment) -> Path:
 
 
 def claim_run_dir(config: Experiment) -> Path:
-    """Make the run's folder, or take up the one of the same run.
+    """Make the run's folder, or take up the one of the same run. Of several processes the first makes it.
 
     Raises:
         UserError: if the folder holds a run with other settings, or cannot be written.
     """
     run_dir = check_run_dir(config)
+    if rank_zero_only.rank != 0:
+        return run_dir
     path = run_dir / "config.yaml"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)

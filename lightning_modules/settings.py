@@ -12,6 +12,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from configs import Config
 from errors import UserError
+from processes import share
 
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy")  # arguments of Lightning's Trainer
 
@@ -61,16 +62,24 @@ def build_trainer(**arguments: Any) -> Trainer:
     """Build Lightning's Trainer.
 
     Raises:
-        UserError: for arguments it refuses.
+        UserError: for arguments it refuses, or that are not for as many processes as were started.
     """
     # About set-ups that are chosen on purpose here (small data, few cores), and Lightning's own internals.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode.*")
+    warnings.filterwarnings("ignore", ".*It is recommended to use `self.log.*sync_dist=True")  # every process has all
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     try:
-        return Trainer(**arguments)
+        trainer = Trainer(**arguments)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise UserError(f"trainer: {error}") from None
+    _, started = share()
+    if started not in (1, trainer.world_size):  # else each would train a model of its own, all in one folder
+        raise UserError(
+            f"trainer: {started} processes were started, but devices × num_nodes is {trainer.world_size}; "
+            f"trainer.devices={started} trainer.strategy=ddp takes them all, on one machine"
+        )
+    return trainer

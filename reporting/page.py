@@ -38,10 +38,6 @@ BESIDE_RUN = {  # what train.py leaves beside results.json, by what the page cal
     "training images": "images/train.png",
     "predictions": "images/val.png",
 }
-NO_ORIGINALS = (
-    "None are shown, as originals of this dataset show real people; report.py --examples puts some in, for a page that "
-    "is handed to nobody who may not see them."
-)
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,7 @@ class Examples:
 
     note: str
     images: dict[str, dict[str, Picture]] = field(default_factory=dict)  # by image and condition, original first
+    real: bool = False  # whether people in the originals are, as far as is known
 
 
 @dataclass(frozen=True)
@@ -127,6 +124,7 @@ def write_page(
     html = environment.get_template("page.html").render(
         sections=sections,
         basis=basis(comparisons),
+        real=[c.name for c in comparisons if examples[c.name].real],
         problems=[*problems, *(f"{c.name}: {problem}" for c in comparisons for problem in c.problems)],
         overview=[_figure(path, describe_overview(comparisons), output) for path in overview.values()],
         method=METHOD,
@@ -145,22 +143,25 @@ def find_examples(comparison: Comparison, wanted: bool | None) -> Examples:
 
     Args:
         comparison: of one experiment.
-        wanted: None takes those of drawn scenes alone, for other originals show real people.
+        wanted: None takes those of drawn scenes alone, as other originals show real people.
     """
-    if wanted is False:
-        return Examples("They were left out (report.py --no-examples).")
     conditions = [row.condition for row in comparison.rows if row.runs and row.condition != "original"]
-    if not conditions:
-        return Examples("There are none, as there are runs on originals alone.")
+    if wanted is False or not conditions:
+        return Examples(
+            "They were left out." if conditions else "There are none, for want of a run on anonymized images."
+        )
     # One with generators, where there are any; the rest is the same under every condition.
     run = max(comparison.runs, key=lambda run: len(parse_condition(run.condition).generators))
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), run.config))
     except (OmegaConfBaseException, ValueError, TypeError):
         return Examples(f"There are none, as the config in {run.path} is not of this version.")
-    drawn = config.data.streetscenes is not None
-    if not drawn and not wanted:
-        return Examples(NO_ORIGINALS)
+    real = config.data.streetscenes is None
+    if real and wanted is None:
+        return Examples(
+            "They were left out, as they would include originals, which may show real people. For those who may see "
+            "them, report.py --examples makes a page that has them."
+        )
     if not Path(config.data.root).is_dir():
         return Examples(f"There are none, as the dataset is not here: {config.data.root} does not exist.")
 
@@ -168,7 +169,7 @@ def find_examples(comparison: Comparison, wanted: bool | None) -> Examples:
 
     try:
         # The generators of drawn people are small.
-        with one_thread() if drawn else nullcontext():
+        with nullcontext() if real else one_thread():
             pairs = example_pairs(config, conditions, IMAGES, seed=0)
     except UserError as error:
         return Examples(f"There are none: {error}")
@@ -179,8 +180,7 @@ def find_examples(comparison: Comparison, wanted: bool | None) -> Examples:
             condition: Picture(_data_uri("image/jpeg", file), f"Training image {pair.image_id}, {in_words(condition)}")
             for condition, file in files.items()
         }
-    note = f"{len(images)} training images, drawn at random from those with people"
-    return Examples(f"{note}." if drawn else f"{note}. This page holds originals: real people can be seen.", images)
+    return Examples("Training images, chosen at random among those with people.", images, real)
 
 
 def _tables(comparison: Comparison) -> Iterator[Table]:

@@ -28,7 +28,7 @@ def answer(comparison: Comparison) -> list[str]:
         return ["No run was trained on originals, so these runs cannot say what anonymization costs."]
     if metrics := _answered(comparison):
         return [_cost(comparison, metric) for metric in metrics]
-    return ["There are runs on originals alone, so there is nothing to compare them with."]
+    return ["There is nothing to compare with the runs on originals."]
 
 
 def basis(comparisons: Sequence[Comparison]) -> str | None:
@@ -146,9 +146,9 @@ def _cost(comparison: Comparison, metric: str) -> str:
         verb = "costs" if len(neither) == 1 else "cost"
         parts.append(f"{conditions} {verb} nothing that these runs can show ({limits} at most)")
     if unknown:
-        parts.append(f"without an interval, so perhaps by chance: {_and(unknown)}")
+        parts.append(f"too few runs to tell from chance: {_and(unknown)}")
     (original,) = (row for row in comparison.rows if row.condition == "original")
-    return f"Of the {original.cells[metric].mean:.1f} {in_words(metric)} that originals give, {'; '.join(parts)}."
+    return f"Training on originals gives {original.cells[metric].mean:.1f} {in_words(metric)}; {'; '.join(parts)}."
 
 
 def _and(words: Sequence[str]) -> str:

@@ -233,7 +233,7 @@ def test_a_copy_by_another_generator_is_refused(config, source, tmp_path, monkey
     realistic = ["condition=face/realistic", "generators.face=a"]
     assert anonymize_dataset(config(*realistic), DatasetJob(str(tmp_path / "copy"), workers=0))
     assert json.loads((tmp_path / "copy/manifest.json").read_text())["generators"] == {"face": "a@1234"}
-    assert module(config(*realistic)).anonymized_regions > 0
+    assert module(config(*realistic)).count_regions() > 0
     with pytest.raises(
         UserError,
         match=r"has generators \{'face': 'a@1234'\}, this run needs \{'face': 'b@1234'\}.* generators\.face=b",

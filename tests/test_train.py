@@ -90,7 +90,7 @@ def test_done_is_not_repeated_and_other_settings_are_refused(done, streetscenes)
 
 
 def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, tmp_path):
-    """Four steps are two epochs; a copy without the second ends with the same numbers."""
+    """Four steps are two epochs; a copy without the second ends with the same numbers, validated in between or not."""
     run, _ = done
     root = streetscenes["cityscapes"]
     process = quickstart(root, tmp_path, "condition=body/blur", "seed=1")
@@ -104,12 +104,13 @@ def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, tmp_pa
     stop += "def kill(self, trainer, *a):\n    os._exit(9) if trainer.global_step == 3 else old(self, trainer, *a)\n"
     stop += "p.ImagePanels.on_train_batch_start = kill; train.main()"
     arguments = ["--config", "configs/quickstart.yaml", *FAST, "data.streetscenes=null", f"data.root={root}"]
-    arguments += [f"output_dir={half}", f"data.index_dir={half}/index", "condition=body/blur", "seed=1"]
+    seldom = "trainer.check_val_every_n_epoch=3"
+    arguments += [f"output_dir={half}", f"data.index_dir={half}/index", "condition=body/blur", "seed=1", seldom]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
     killed = subprocess.run([sys.executable, "-c", stop, *arguments], cwd=ROOT, env=environment, timeout=500)
     assert killed.returncode == 9
     assert not (half / run.name / "results.json").exists()
-    resumed = quickstart(root, half, "condition=body/blur", "seed=1")
+    resumed = quickstart(root, half, "condition=body/blur", "seed=1", seldom)
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming from" in resumed.stdout
     results = json.loads((half / run.name / "results.json").read_text())

@@ -3,11 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ from errors import UserError
 LAYOUTS = ("cityscapes", "coco", "bdd100k")  # each a module of this package with write_scene and write_split
 MANIFEST = "streetscenes.json"
 DRAWING = 1  # raised whenever the same arguments draw other pictures
-SCENES_PER_TASK = 4
 
 
 def write(
@@ -112,31 +108,16 @@ def _worker_count(workers: int | None) -> int:
 
 
 def _write_splits(layout: str, root: Path, counts: dict[str, int], draw: partial, workers: int) -> None:
-    from rich.progress import track
+    from datamodules.pool import process_map  # with torch, which a look at --help does not need
 
     jobs = [(split, index) for split, count in counts.items() for index in range(count)]
     records: dict[str, list[dict[str, Any]]] = {split: [] for split in counts}
-    drawn = track(_drawn(draw, jobs, workers), "Drawing StreetScenes", total=len(jobs))
+    drawn = process_map(draw, jobs, workers if workers > 1 else 0, "drawing StreetScenes")
     for (split, _), record in zip(jobs, drawn, strict=True):
         records[split].append(record)
     writer = import_module(f".{layout}", __package__)
     for split, found in records.items():
         writer.write_split(root, split, found)
-
-
-def _drawn(draw: partial, jobs: list[tuple[str, int]], workers: int) -> Iterator[dict[str, Any]]:
-    if workers < 2:
-        yield from map(draw, jobs)
-        return
-    # Spawned, because a forked child of a process with running threads may hang.
-    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _single_thread) as pool:
-        yield from pool.map(draw, jobs, chunksize=SCENES_PER_TASK)
-
-
-def _single_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 def _scene(split: str, index: int, **how: Any) -> Any:

@@ -28,7 +28,7 @@ def datamodule(root, *overrides, layout="cityscapes"):
 
 
 def batches(module, training=True):
-    module.trainer = SimpleNamespace(training=training, world_size=1, global_rank=0)
+    module.trainer = SimpleNamespace(training=training, world_size=1, global_rank=0, current_epoch=0)
     loader = module.train_dataloader() if training else module.val_dataloader()
     return [module.on_after_batch_transfer(batch, 0) for batch in loader]
 
@@ -108,8 +108,9 @@ def test_mirrored_targets_fit_their_image(streetscenes):
 
 def test_sampler_shares_an_epoch_out():
     dataset = range(10)
-    shares = [list(EpochSampler(dataset, 2, rank, shuffle=True, seed=3)) for rank in (0, 1)]
+    processes = [SimpleNamespace(world_size=2, global_rank=rank, current_epoch=0) for rank in (0, 1)]
+    shares = [list(EpochSampler(dataset, process, shuffle=True, seed=3)) for process in processes]
     assert sorted(shares[0] + shares[1]) == list(range(10))
-    sampler = EpochSampler(dataset, 1, 0, shuffle=True, seed=3)
+    sampler = EpochSampler(dataset, None, shuffle=True, seed=3)
     sampler.set_epoch(4)
     assert sorted(sampler) == list(range(40, 50))

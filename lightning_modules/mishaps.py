@@ -1,0 +1,80 @@
+"""What can happen to a run from outside: a full disk, a folder that is removed, a worker that is killed.
+
+Each ends the run with one line, and what was finished by then stays.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# As torch.utils.data says it, of a worker of its own or of one whose end it only sees.
+KILLED = re.compile(r"DataLoader worker \(pid\S* .*\) (is killed by signal|exited unexpectedly)")
+
+
+@contextmanager
+def naming_mishaps(run_dir: Path) -> Iterator[None]:
+    """Name what happened to a run from outside; all other errors are bugs and keep their traceback.
+
+    Args:
+        run_dir: the run's folder.
+
+    Raises:
+        UserError: the disk is full, the folder was removed, or a worker was killed.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        causes = [error]
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+            causes.append(cause)
+        for cause in causes:
+            if isinstance(cause, FileNotFoundError) and _is_gone(run_dir, cause):
+                raise UserError(f"output_dir: {run_dir} was removed during the run") from None
+            if isinstance(cause, OSError) and cause.errno in FULL:
+                raise UserError(
+                    f"output_dir: {run_dir} cannot be written: {cause.strerror}; with room there, the same command "
+                    "goes on from the last checkpoint"
+                ) from None
+            if isinstance(cause, RuntimeError) and KILLED.search(str(cause)):
+                raise UserError(
+                    "a process that loads images was killed (out of memory?); the same command goes on from the last "
+                    f"checkpoint in {run_dir}, and needs less memory with a lower data.num_workers"
+                ) from None
+        raise
+
+
+def _is_gone(run_dir: Path, error: FileNotFoundError) -> bool:
+    names = [Path(str(name)).absolute() for name in (error.filename, error.filename2) if name is not None]
+    return not run_dir.is_dir() and any(name.is_relative_to(run_dir.absolute()) for name in names)
+
+
+class CheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints all or nothing.
+
+    Lightning's own writes into the system's folder for temporary files and moves the file: a copy where that is on
+    another disk, and a kill or a full disk leaves half of it in place of the last checkpoint.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint, in a folder that is made where the one around it is there."""
+        path = Path(path)
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}.partial")  # one name: what a killed run leaves is written over
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave the name on an empty file
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
