@@ -67,7 +67,7 @@ def failures(output):
 def batches(root, *overrides, layout="cityscapes"):
     module = LAYOUTS[layout](config(root, "seed=3", *overrides, layout=layout))
     module.setup("fit")
-    module.trainer = SimpleNamespace(training=True, world_size=1, global_rank=0)
+    module.trainer = SimpleNamespace(training=True, world_size=1, global_rank=0, current_epoch=0)
     train = [module.on_after_batch_transfer(batch, 0) for batch in module.train_dataloader()]
     module.trainer.training = False
     return train, list(module.val_dataloader())

@@ -64,7 +64,7 @@ def module(config):
 
 def batches(config):
     own = module(config)
-    own.trainer = SimpleNamespace(training=True, world_size=1, global_rank=0)
+    own.trainer = SimpleNamespace(training=True, world_size=1, global_rank=0, current_epoch=0)
     train = [own.on_after_batch_transfer(batch, 0) for batch in own.train_dataloader()]
     own.trainer.training = False
     return train + list(own.val_dataloader())
