@@ -3,7 +3,10 @@
 import json
 import os
 import secrets
+import urllib.error
+import urllib.request
 from dataclasses import asdict
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,13 +49,18 @@ def build_wandb_logger(config: Experiment, run_dir: Path) -> list[WandbLogger]:
     if mode == "disabled" or rank_zero_only.rank != 0:
         return []
     try:
-        if mode in ("auto", "online") and not wandb.login(prompt=False):
-            if mode == "online":
+        if mode in ("auto", "online"):
+            if wandb.login(prompt=False, verify=False):
+                _reach_server()
+                wandb.login(prompt=False)
+                mode = "online"
+            elif mode == "auto":
+                mode = "offline"
+            else:
                 raise UserError(
                     "wandb.mode: 'online', but nobody is logged in; run `wandb login`, or use wandb.mode=offline"
                 )
-            mode = "offline"
-        return [_start(config, run_dir, "online" if mode == "auto" else mode)]
+        return [_start(config, run_dir, mode)]
     except wandb.Error as error:
         reason = " ".join(str(error).split())
         if settings.mode == "online":
@@ -61,6 +69,21 @@ def build_wandb_logger(config: Experiment, run_dir: Path) -> list[WandbLogger]:
         logger = _start(config, run_dir, "offline")
         print(f"W&B cannot be used: {reason}; the run is kept: wandb sync {Path(logger.experiment.dir).parent}")
         return [logger]
+
+
+def _reach_server() -> None:
+    """Ask W&B's server for any answer before its client does: without one, the client at times never ends.
+
+    Raises:
+        wandb.Error: where nothing answers.
+    """
+    address = wandb.setup().settings.base_url
+    try:
+        urllib.request.urlopen(address, timeout=10).close()
+    except urllib.error.HTTPError:  # an answer
+        pass
+    except (OSError, HTTPException) as error:
+        raise wandb.Error(f"{address} does not answer ({getattr(error, 'reason', error)})") from None
 
 
 def _start(config: Experiment, run_dir: Path, mode: str) -> WandbLogger:

@@ -219,7 +219,7 @@ def serving():
                 answer = {"data": state.answer(name, content.get("variables") or {}, content["query"])}
             elif match := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
                 state.stream(match[1], json.loads(body))
-            elif not self.path.startswith(("/sdk/", "/upload/")):
+            elif self.path != "/" and not self.path.startswith(("/sdk/", "/upload/")):
                 state.unknown.append(f"{self.command} {self.path}")
             data = json.dumps(answer).encode()
             self.send_response(500 if state.failing else 200)
