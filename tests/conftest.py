@@ -29,5 +29,6 @@ def streetscenes(tmp_path_factory):
     layouts = ("cityscapes", "coco", "bdd100k")
     return {layout: write(layout, root / layout, train=6, val=3, size=(64, 128), workers=0) for layout in layouts}
 
-# Written for issue 8 and not yet run as a whole: left out until they are.
-collect_ignore = ["fuzz", "test_distributed.py", "test_shares.py"]
+
+# Not yet complete: left out until the readers refuse what it finds.
+collect_ignore = ["fuzz"]

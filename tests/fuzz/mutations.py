@@ -76,7 +76,9 @@ def mutated_bytes(draw: st.DrawFn, data: bytes, most: int = 4) -> bytes:
         if change == "flip" and at < len(data):
             data = data[:at] + bytes([data[at] ^ 1 << draw(st.integers(0, 7))]) + data[at + 1 :]
         elif change == "overwrite":
-            new = draw(st.sampled_from([b"\0", b"\xff", b"\x80\0\0\0", b"\xff\xff\xff\xff", b"9"]) | st.binary(max_size=8))
+            new = draw(
+                st.sampled_from([b"\0", b"\xff", b"\x80\0\0\0", b"\xff\xff\xff\xff", b"9"]) | st.binary(max_size=8)
+            )
             data = data[:at] + new + data[at + len(new) :]
         elif change == "insert":
             data = data[:at] + draw(st.binary(min_size=1, max_size=8)) + data[at:]
