@@ -57,7 +57,8 @@ def report(arguments: list[str]) -> None:
         parser.error("give either folders of results or --wandb")
 
     from reporting.comparison import compare
-    from reporting.figures import read_audits, write_figures, write_overview
+    from reporting.figures import write_figures, write_overview
+    from reporting.findings import read_audits
     from reporting.page import find_examples, write_page
     from reporting.results import collect, collect_wandb
 

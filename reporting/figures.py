@@ -1,11 +1,9 @@
 """Figures of a comparison, half a page wide: what anonymization costs, and what it buys."""
 
-import csv
-import json
 import math
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
@@ -13,17 +11,26 @@ from statistics import fmean
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anonymization.conditions import CONDITIONS
-from datamodules.manifest import MANIFEST, sha256
 from errors import UserError
 from reporting.colours import MARKER_SIZE, colour, marker
 from reporting.comparison import Cell, Comparison, Row
-from reporting.results import Run
-from reporting.significance import Interval, delta_intervals
+from reporting.findings import (
+    SIZES,
+    audit_of,
+    changes_by_size,
+    changes_of,
+    main_metric,
+    people_metric,
+    read_curve,
+    regions_per_image,
+    runs_of,
+    share_found,
+)
+from reporting.significance import Interval
 from reporting.tables import TASKS as TASK_NAMES
 from reporting.tables import headings
 
@@ -48,15 +55,7 @@ STYLE = {
 # Without what changes from run to run, or from one Matplotlib to the next.
 METADATA = {".png": {"Software": None}, ".svg": {"Creator": None, "Date": None}}
 
-TASKS = ("keypoints", "segm", "bbox")  # of several the first is what a dataset is about
 REGIONS = {"face": "faces", "body": "bodies"}
-# By the area of an object in pixels, as COCO's evaluation has them (Lin et al. 2014).
-SIZES = {
-    "val/bbox/AP_s": "small\n< 32²",
-    "val/bbox/AP_m": "medium\n32² to 96²",
-    "val/bbox/AP_l": "large\n> 96²",
-}
-RESAMPLES = 2000  # of the images of an audit
 
 
 def in_words(metric: str) -> str:
@@ -144,8 +143,8 @@ def _styled(draw: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
 @_styled
 def delta_by_condition(comparison: Comparison) -> Figure | None:
     """Draw the change of the main AP under each condition, with its interval and, where known, the paper's."""
-    metric = _main_metric(comparison)
-    changes = _changes(comparison, metric)
+    metric = main_metric(comparison)
+    changes = changes_of(comparison, metric)
     if not changes:
         return None
     notes = [comparison.name, _of_intervals([cell for _, cell in changes])]
@@ -164,7 +163,7 @@ def delta_by_condition(comparison: Comparison) -> Figure | None:
 @_styled
 def delta_by_metric(comparison: Comparison) -> Figure | None:
     """Draw the change of every column of the table under each condition, with its interval: overall, by class, ..."""
-    changes = {m: found for m in comparison.metrics if (found := _changes(comparison, m))}
+    changes = {m: found for m in comparison.metrics if (found := changes_of(comparison, m))}
     if len(changes) < 2:
         return None
     conditions = {row.condition for of in changes.values() for row, _ in of}
@@ -189,10 +188,12 @@ def delta_by_metric(comparison: Comparison) -> Figure | None:
 @_styled
 def delta_by_size(comparison: Comparison) -> Figure | None:
     """Draw the change of box AP by the size of the objects under each condition, with its interval."""
-    originals = _runs(comparison, "original")
+    originals = runs_of(comparison, "original")
     rows = [row for row in comparison.rows if row.runs and row.condition != "original"] if originals else []
     changes = [
-        (row, m, cell) for row in rows for m, cell in _by_size(_runs(comparison, row.condition), originals).items()
+        (row, m, cell)
+        for row in rows
+        for m, cell in changes_by_size(runs_of(comparison, row.condition), originals).items()
     ]
     if not changes:
         return None
@@ -219,10 +220,10 @@ def delta_by_size(comparison: Comparison) -> Figure | None:
 @_styled
 def ap_over_training(comparison: Comparison) -> Figure | None:
     """Draw the main AP over training: each seed as a thin line, and the mean; of runs whose logs are still there."""
-    metric = _main_metric(comparison)
+    metric = main_metric(comparison)
     logs: dict[str, list[dict[int, float]]] = {}
     for row in comparison.rows:
-        curves = [curve for run in _runs(comparison, row.condition) if len(curve := read_curve(run, metric)) > 1]
+        curves = [curve for run in runs_of(comparison, row.condition) if len(curve := read_curve(run, metric)) > 1]
         if curves:
             logs[row.condition] = curves
     if not logs:
@@ -247,8 +248,8 @@ def delta_by_amount(comparisons: Sequence[Comparison]) -> Figure | None:
     """Draw the change of people's AP on several datasets, ordered by how many regions were anonymized in an image."""
     groups: dict[tuple[str, str], list[tuple[float, Row, Cell]]] = {}
     for comparison in comparisons:
-        for row, cell in _changes(comparison, _people_metric(comparison)):
-            known = [a for run in _runs(comparison, row.condition) if (a := regions_per_image(run)) is not None]
+        for row, cell in changes_of(comparison, people_metric(comparison)):
+            known = [a for run in runs_of(comparison, row.condition) if (a := regions_per_image(run)) is not None]
             if known:
                 groups.setdefault((comparison.name, row.region), []).append((fmean(known), row, cell))
     if len({name for name, _ in groups}) < 2:
@@ -277,10 +278,10 @@ def utility_against_privacy(comparison: Comparison, audits: Sequence[dict[str, A
         audits: contents of ``audit.json`` files (see `reporting.audit`). One counts for the runs of its condition; of
             runs that trained on a copy, for those of the audited copy alone.
     """
-    metric = _people_metric(comparison) or _main_metric(comparison)
+    metric = people_metric(comparison) or main_metric(comparison)
     found = {}
     for row in comparison.rows:
-        audit = _audit_of(_runs(comparison, row.condition), audits)
+        audit = audit_of(runs_of(comparison, row.condition), audits)
         if audit and metric in row.cells and audit["before"]["inside"]:
             found[row.condition] = audit
     if not found:
@@ -292,7 +293,7 @@ def utility_against_privacy(comparison: Comparison, audits: Sequence[dict[str, A
     for row in rows:
         cell = row.cells[metric]
         error = cell.stderr or 0.0
-        low, share, high = _share_found(found[row.condition]) if row.condition in found else (100.0, 100.0, 100.0)
+        low, share, high = share_found(found[row.condition]) if row.condition in found else (100.0, 100.0, 100.0)
         axes.vlines(share, cell.mean - error, cell.mean + error, color=colour(row.condition))
         _dot(axes, share, cell.mean, Interval(low, high, "images"), row.condition)
     axes.set_xlabel("faces found inside regions (% of those in originals);\na generated face is found too")
@@ -300,105 +301,6 @@ def utility_against_privacy(comparison: Comparison, audits: Sequence[dict[str, A
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     return figure
-
-
-def read_audits(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Read ``audit.json`` files.
-
-    Args:
-        paths: the files, or the audited copies' folders.
-
-    Raises:
-        UserError: one is not there, or is not audit.py's.
-    """
-    audits = []
-    for path in paths:
-        file = path / "audit.json" if path.is_dir() else path
-        try:
-            audit = json.loads(file.read_text())
-            audits.append({key: audit[key] for key in ("condition", "manifest_sha256", "before", "after", "per_image")})
-        except FileNotFoundError:
-            raise UserError(f"{file} does not exist; python audit.py DIR writes it") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file}: is not an audit.json of audit.py: {error!r}") from None
-    return audits
-
-
-def read_curve(run: Run, metric: str) -> dict[int, float]:
-    """Read a metric over training from the logs beside a run's results: AP in percent by step, the last one the result.
-
-    A run that was interrupted has a log for each start; what a later one repeats is taken from it.
-    """
-    curve: dict[int, float] = {}
-    logs = {log.parent.name.removeprefix("version_"): log for log in run.path.parent.glob("csv/version_*/metrics.csv")}
-    for _, log in sorted((int(version), log) for version, log in logs.items() if version.isdecimal()):
-        with log.open(newline="") as file:
-            lines = [line for line in csv.DictReader(file) if line.get("step")]
-        start = min((int(line["step"]) for line in lines if line.get("epoch")), default=math.inf)
-        curve = {step: value for step, value in curve.items() if step < start}
-        curve |= {int(line["step"]): float(line[metric]) for line in lines if line.get(metric)}
-    if curve and run.steps is not None and metric in run.metrics:
-        curve = {step: value for step, value in curve.items() if step < run.steps} | {run.steps: run.metrics[metric]}
-    return curve
-
-
-def regions_per_image(run: Run) -> float | None:
-    """Say how many regions were anonymized in a training image on average; None where it cannot be known any more."""
-    if run.anonymized_regions is None or not run.steps:
-        return None
-    if run.copy is not None:  # each image counted once
-        manifest = Path(run.copy["folder"]) / MANIFEST
-        if not manifest.is_file() or sha256(manifest) != run.copy["sha256"]:
-            return None
-        return run.anonymized_regions / len(json.loads(manifest.read_bytes())["images"])
-    batches = run.steps * (run.config.get("trainer", {}).get("accumulate_grad_batches") or 1)
-    return run.anonymized_regions / (batches * run.config["data"]["batch_size"])
-
-
-def _main_metric(comparison: Comparison) -> str:
-    """The overall AP of the dataset's task."""
-    return next((m for task in TASKS if (m := f"val/{task}/AP") in comparison.metrics), comparison.metrics[0])
-
-
-def _people_metric(comparison: Comparison) -> str | None:
-    """The AP of people, of the dataset's task if it can be: of their keypoints the overall AP."""
-    classes = [f"val/{task}/AP_{name}" for task in TASKS for name in ("person", "pedestrian")]
-    return next((m for m in ("val/keypoints/AP", *classes) if m in comparison.metrics), None)
-
-
-def _runs(comparison: Comparison, condition: str) -> list[Run]:
-    return [run for run in comparison.runs if run.condition == condition]
-
-
-def _changes(comparison: Comparison, metric: str | None) -> list[tuple[Row, Cell]]:
-    """The conditions with a difference to the originals in a metric."""
-    return [(r, r.cells[metric]) for r in comparison.rows if metric in r.cells and r.cells[metric].delta is not None]
-
-
-def _by_size(runs: list[Run], originals: list[Run]) -> dict[str, Cell]:
-    """The cells of box AP by size, which not every table has."""
-    metrics = [m for m in SIZES if all(m in run.metrics for run in (*runs, *originals))]
-    intervals = delta_intervals(runs, originals, metrics)
-    means, reference = ({m: fmean(run.metrics[m] for run in side) for m in metrics} for side in (runs, originals))
-    return {m: Cell(means[m], None, means[m] - reference[m], intervals.get(m)) for m in metrics}
-
-
-def _audit_of(runs: list[Run], audits: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    copies = {run.copy["sha256"] for run in runs if run.copy is not None}
-    for audit in audits:
-        if runs and audit["condition"] == runs[0].condition and (not copies or audit["manifest_sha256"] in copies):
-            return audit
-    return None
-
-
-def _share_found(audit: dict[str, Any]) -> tuple[float, float, float]:
-    """Faces found in regions, in percent of those before: the share, and around it its 95 % interval over images."""
-    images = [(image["before"]["inside"], image["after"]["inside"]) for image in audit["per_image"].values()]
-    counts = np.array(images, float)
-    picks = np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))
-    before, after = counts[picks].sum(1).T
-    low, high = np.percentile(100 * after[before > 0] / before[before > 0], (2.5, 97.5))
-    return float(low), 100 * audit["after"]["inside"] / audit["before"]["inside"], float(high)
 
 
 def _panel(title: str, notes: Sequence[str], height: float, legend: Sequence[Row] = ()) -> tuple[Figure, Axes]:

@@ -22,7 +22,7 @@ from errors import UserError
 from lightning_modules.results import write_atomically
 from reporting.colours import colour
 from reporting.comparison import Cell, Comparison, Row
-from reporting.figures import _main_metric, _people_metric
+from reporting.findings import main_metric, people_metric
 from reporting.results import Run
 from reporting.sentences import answer, basis, beside_paper, describe, describe_overview
 from reporting.significance import METHOD
@@ -244,7 +244,7 @@ def _place(run: Run) -> tuple[int, int]:
 
 
 def _run_metrics(comparison: Comparison) -> list[str]:
-    metrics = (_main_metric(comparison), _people_metric(comparison))
+    metrics = (main_metric(comparison), people_metric(comparison))
     return list(dict.fromkeys(metric for metric in metrics if metric is not None))
 
 

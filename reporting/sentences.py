@@ -5,18 +5,18 @@ from statistics import fmean
 from typing import Any
 
 from reporting.comparison import Cell, Comparison
-from reporting.figures import (
+from reporting.figures import in_words
+from reporting.findings import (
     SIZES,
-    _audit_of,
-    _by_size,
-    _changes,
-    _main_metric,
-    _people_metric,
-    _runs,
-    _share_found,
-    in_words,
+    audit_of,
+    changes_by_size,
+    changes_of,
+    main_metric,
+    people_metric,
     read_curve,
     regions_per_image,
+    runs_of,
+    share_found,
 )
 
 SILENT = {"seeds": "other images", "images": "other seeds"}  # of which intervals over one of them say nothing
@@ -24,7 +24,7 @@ SILENT = {"seeds": "other images", "images": "other seeds"}  # of which interval
 
 def answer(comparison: Comparison) -> list[str]:
     """Say what anonymization costs: in a sentence for the AP of people, and in one for that of everything."""
-    if not _runs(comparison, "original"):
+    if not runs_of(comparison, "original"):
         return ["No run was trained on originals, so these runs cannot say what anonymization costs."]
     if metrics := _answered(comparison):
         return [_cost(comparison, metric) for metric in metrics]
@@ -33,7 +33,7 @@ def answer(comparison: Comparison) -> list[str]:
 
 def basis(comparisons: Sequence[Comparison]) -> str | None:
     """Say which intervals decide what an answer calls a cost; None where there is none."""
-    changes = [change for c in comparisons for metric in _answered(c) for change in _changes(c, metric)]
+    changes = [change for c in comparisons for metric in _answered(c) for change in changes_of(c, metric)]
     over = sorted({cell.interval.over for _, cell in changes if cell.interval is not None})
     if not over:
         return None
@@ -71,8 +71,8 @@ def describe_overview(comparisons: Sequence[Comparison]) -> str:
     """Say what the figure of several comparisons shows."""
     points = []
     for comparison in comparisons:
-        for row, cell in _changes(comparison, _people_metric(comparison)):
-            known = [a for run in _runs(comparison, row.condition) if (a := regions_per_image(run)) is not None]
+        for row, cell in changes_of(comparison, people_metric(comparison)):
+            known = [a for run in runs_of(comparison, row.condition) if (a := regions_per_image(run)) is not None]
             if known:
                 amount = f"{fmean(known):.1f} people in an image"
                 points.append(f"{comparison.name} with {amount}, {row.condition} {cell.delta:+z.1f}")
@@ -80,13 +80,13 @@ def describe_overview(comparisons: Sequence[Comparison]) -> str:
 
 
 def _answered(comparison: Comparison) -> list[str]:
-    metrics = dict.fromkeys((_people_metric(comparison), _main_metric(comparison)))
-    return [metric for metric in metrics if _changes(comparison, metric)]
+    metrics = dict.fromkeys((people_metric(comparison), main_metric(comparison)))
+    return [metric for metric in metrics if changes_of(comparison, metric)]
 
 
 def _delta(comparison: Comparison) -> str:
-    metric = _main_metric(comparison)
-    changes = [f"{row.condition} {_change(cell)}" for row, cell in _changes(comparison, metric)]
+    metric = main_metric(comparison)
+    changes = [f"{row.condition} {_change(cell)}" for row, cell in changes_of(comparison, metric)]
     return f"Change of {in_words(metric)} against training on originals: {', '.join(changes)}."
 
 
@@ -94,15 +94,15 @@ def _metrics(comparison: Comparison) -> str:
     lowest = [
         f"{in_words(metric)} {cell.delta:+z.1f} under {row.condition}"
         for metric in comparison.metrics
-        for row, cell in sorted(_changes(comparison, metric), key=lambda change: change[1].delta)[:1]
+        for row, cell in sorted(changes_of(comparison, metric), key=lambda change: change[1].delta)[:1]
     ]
     return f"Change of every AP against training on originals; the lowest of each: {', '.join(lowest)}."
 
 
 def _size(comparison: Comparison) -> str:
-    originals = _runs(comparison, "original")
+    originals = runs_of(comparison, "original")
     conditions = [row.condition for row in comparison.rows if row.runs and row.condition != "original"]
-    cells = {condition: _by_size(_runs(comparison, condition), originals) for condition in conditions}
+    cells = {condition: changes_by_size(runs_of(comparison, condition), originals) for condition in conditions}
     sizes = []
     for metric, label in SIZES.items():
         if of_size := [f"{c} {_change(cells[c][metric])}" for c in conditions if metric in cells[c]]:
@@ -111,25 +111,25 @@ def _size(comparison: Comparison) -> str:
 
 
 def _training(comparison: Comparison) -> str:
-    metric = _main_metric(comparison)
+    metric = main_metric(comparison)
     drawn = {run.condition for run in comparison.runs if len(read_curve(run, metric)) > 1}
     ends = [f"{row.condition} {row.cells[metric].mean:.1f}" for row in comparison.rows if row.condition in drawn]
     return f"Over training, {in_words(metric)} comes to: {', '.join(ends)}."
 
 
 def _privacy(comparison: Comparison, audits: Sequence[dict[str, Any]]) -> str:
-    metric = _people_metric(comparison) or _main_metric(comparison)
+    metric = people_metric(comparison) or main_metric(comparison)
     points = []
     for row in comparison.rows:
-        audit = _audit_of(_runs(comparison, row.condition), audits)
+        audit = audit_of(runs_of(comparison, row.condition), audits)
         if audit and audit["before"]["inside"] and metric in row.cells:
-            _, share, _ = _share_found(audit)
+            _, share, _ = share_found(audit)
             points.append(f"{row.condition} {share:.0f} % and {row.cells[metric].mean:.1f}")
     return f"Faces that are still found, and {in_words(metric)}: {', '.join(points)}."
 
 
 def _cost(comparison: Comparison, metric: str) -> str:
-    changes = [(row.condition, cell.delta, cell.interval) for row, cell in _changes(comparison, metric)]
+    changes = [(row.condition, cell.delta, cell.interval) for row, cell in changes_of(comparison, metric)]
     changes.sort(key=lambda change: change[1])
     known = [change for change in changes if change[2] is not None]
     costs = [(condition, f"{-delta:.1f}") for condition, delta, interval in known if interval.high < 0]

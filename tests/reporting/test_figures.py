@@ -21,14 +21,12 @@ from reporting.figures import (
     delta_by_metric,
     delta_by_size,
     in_words,
-    read_audits,
-    read_curve,
-    regions_per_image,
     save_figure,
     utility_against_privacy,
     write_figures,
     write_overview,
 )
+from reporting.findings import read_audits, read_curve, regions_per_image
 from reporting.results import Run
 
 AP, PERSON, CAR = "val/segm/AP", "val/segm/AP_person", "val/segm/AP_car"

@@ -7,7 +7,7 @@ import pytest
 from synthetic_runs import run, runs_of_paper
 
 from reporting.comparison import Cell, Comparison, Row, compare
-from reporting.figures import read_audits
+from reporting.findings import read_audits
 from reporting.paper import paper_tables
 from reporting.sentences import answer, basis, beside_paper, describe, describe_overview
 from reporting.significance import Interval
