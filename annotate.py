@@ -3,7 +3,6 @@
 import argparse
 import fcntl
 import json
-import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 from errors import UserError, nearest, script
+from outputs import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -418,9 +418,7 @@ def write(path: Path, found: list[Faces], layout: str) -> None:
         if faces.found:
             with_owners = {"boxes": boxes, "keypoint_indices": faces.owners}
             content[faces.image_id] = with_owners if layout.startswith("coco") else boxes
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content))
-    temporary.replace(path)
+    write_atomically(path, json.dumps(content))
 
 
 if __name__ == "__main__":

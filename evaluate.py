@@ -143,8 +143,9 @@ def write(
     from dataclasses import asdict
 
     from lightning_modules.predictions import write_cityscapes_results, write_coco_results
-    from lightning_modules.results import versions, write_atomically
+    from lightning_modules.results import versions
     from metrics.matches import write_matches
+    from outputs import write_atomically
 
     classes = dict(enumerate(datamodule.classes, start=1))
     content = {

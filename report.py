@@ -104,7 +104,7 @@ def show(comparisons: "list[Comparison]", problems: list[str]) -> None:
 
 def write(comparisons: "list[Comparison]", problems: list[str], output: Path) -> None:
     """Write the tables of each comparison, and everything as ``comparison.json``."""
-    from lightning_modules.results import write_atomically
+    from outputs import write_atomically
     from reporting.tables import as_files
 
     try:

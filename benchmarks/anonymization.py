@@ -31,7 +31,7 @@ from rich.table import Table
 from anonymization.conditions import parse_condition
 from anonymization.engine import Anonymizer
 from anonymization.regions import Regions, body_regions, face_regions
-from lightning_modules.results import write_atomically
+from outputs import write_atomically
 from tests.anonymization import reference
 
 try:

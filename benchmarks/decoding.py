@@ -24,7 +24,7 @@ from rich.table import Table
 from torchvision.io import ImageReadMode, decode_image
 
 from datamodules.streetscenes import write
-from lightning_modules.results import write_atomically
+from outputs import write_atomically
 
 try:
     import simplejpeg  # libjpeg-turbo; no dependency of the project

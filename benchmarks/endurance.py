@@ -34,7 +34,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from datamodules.streetscenes import write
-from lightning_modules.results import write_atomically
+from outputs import write_atomically
 
 ROOT = Path(__file__).parents[1]
 EPOCH = 3  # steps

@@ -36,10 +36,10 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from configs import ModelConfig
 from lightning_modules.models import build_model
-from lightning_modules.results import write_atomically
 from metrics.cityscapes import CityscapesAP
 from metrics.coco import CocoAP
 from metrics.rle import encode, paste_masks_as_rle
+from outputs import write_atomically
 
 SIZE = (1024, 2048)
 OBJECTS = 25

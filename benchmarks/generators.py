@@ -34,7 +34,7 @@ from anonymization.methods.latent_optimization import RealisticHMLO
 from anonymization.methods.realistic import CHUNK, Realistic
 from anonymization.regions import Regions, body_regions
 from datamodules.streetscenes.scene import draw_scene
-from lightning_modules.results import write_atomically
+from outputs import write_atomically
 from tests.anonymization import realistic_reference as reference
 from tests.anonymization.generators import StandIn
 

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 from datamodules.streetscenes import write
-from lightning_modules.results import write_atomically
+from outputs import write_atomically
 
 ROOT = Path(__file__).parents[1]
 BATCH = 2

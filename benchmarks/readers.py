@@ -37,7 +37,7 @@ from configs import load_config
 from datamodules.cityscapes import read_record
 from datamodules.layouts import LAYOUTS
 from datamodules.record import Record
-from lightning_modules.results import write_atomically
+from outputs import write_atomically
 
 SIZE = (1024, 2048)
 CITYSCAPES, COCO_IMAGES = 2975, 118_287  # images of the training splits

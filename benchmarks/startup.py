@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lightning_modules.results import write_atomically
+from outputs import write_atomically
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ("train", "evaluate", "sweep", "report", "annotate", "anonymize", "audit")

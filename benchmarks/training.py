@@ -29,8 +29,8 @@ from datamodules.layouts import build_datamodule
 from lightning_modules.detection import DetectionModule, build_schedule
 from lightning_modules.models import load_weights
 from lightning_modules.panels import ImagePanels
-from lightning_modules.results import write_atomically
 from lightning_modules.settings import fit_to_machine
+from outputs import write_atomically
 from train import _trainer
 
 WARM_UP = 5  # steps that are not counted

@@ -21,6 +21,13 @@ from errors import UserError, nearest
 
 Schema = typing.TypeVar("Schema")
 
+# Settings that change how a run is watched or where it runs, not what it computes.
+INCIDENTAL = (
+    *("output_dir", "wandb", "data.num_workers", "generators.chunk"),
+    *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
+    "trainer.log_every_n_steps",
+)
+
 
 @dataclass
 class StreetScenesConfig:

@@ -19,6 +19,7 @@ from torchvision.utils import (
 
 from datamodules.base import Batch
 from datamodules.record import decode
+from outputs import replacing
 
 IMAGES = 8  # a panel
 PEOPLE = 16  # a generator's panel
@@ -78,9 +79,8 @@ class ImagePanels(Callback):
 
 def _save(picture: Tensor, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}")  # so that a reader finds a whole picture
-    save_image(picture / 255, temporary, format="png")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_image(picture / 255, temporary, format="png")
 
 
 def _log_image(trainer: Trainer, name: str, picture: Tensor, caption: str) -> None:

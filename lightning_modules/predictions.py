@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import Tensor
 
 from datamodules.base import Batch
-from lightning_modules.results import write_atomically
+from outputs import write_atomically
 
 # Of the classes that the benchmark evaluates: cityscapesscripts/helpers/labels.py.
 CITYSCAPES_IDS = {

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import platform
 import subprocess
 import time
@@ -16,12 +15,10 @@ from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from anonymization.conditions import parse_condition
-from configs import Config, Experiment
+from configs import INCIDENTAL, Config, Experiment
 from errors import UserError
+from outputs import write_atomically
 
-# Settings that change how a run is watched or where it runs, not what it computes.
-INCIDENTAL = ("output_dir", "wandb", "data.num_workers", "generators.chunk")
-INCIDENTAL_TRAINER = ("accelerator", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
 PACKAGES = (
     "torch",
     "torchvision",
@@ -176,13 +173,6 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader finds the old content or the new, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def _essential(config: Experiment) -> dict[str, Any]:
     """Flatten a config to dotted keys, without what is incidental, or is nothing to the condition."""
     flat = {}
@@ -195,7 +185,7 @@ def _essential(config: Experiment) -> dict[str, Any]:
             flat[prefix] = node
 
     walk("", asdict(config))
-    incidental = [*INCIDENTAL, *(f"trainer.{key}" for key in INCIDENTAL_TRAINER)]
+    incidental = list(INCIDENTAL)
     if isinstance(config, Config) and not parse_condition(config.condition).generators:
         incidental.append("generators.")
     if isinstance(config, Config) and config.condition == "original":

@@ -16,7 +16,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from configs import Experiment
 from errors import UserError, nearest
-from lightning_modules.results import cell, write_atomically
+from lightning_modules.results import cell
+from outputs import write_atomically
 
 if TYPE_CHECKING:
     from wandb import Run

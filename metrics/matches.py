@@ -1,7 +1,6 @@
 """What became of every detection: of these facts the average precision of any resample of the images is made."""
 
 import math
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise, product
@@ -11,6 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from errors import UserError
+from outputs import replacing
 
 THRESHOLDS = 10  # on the IoU: .50:.05:.95
 RECALLS = np.linspace(0, 1, 101)  # at which COCO's AP takes the precision, as pycocotools' Params
@@ -181,10 +181,8 @@ def write_matches(path: Path, matches: Sequence[Matches]) -> None:
         values = {field.name: np.asarray(getattr(one, field.name)) for field in fields(one)}
         values |= {name: np.packbits(values[name]) for name in ("right", "wrong")}
         arrays |= {f"{one.iou_type}/{name}": value for name, value in values.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    temporary.replace(path)
 
 
 def read_matches(path: Path) -> list[Matches]:

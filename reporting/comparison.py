@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from anonymization.conditions import CONDITIONS, parse_condition
-from lightning_modules.results import INCIDENTAL, INCIDENTAL_TRAINER
+from configs import INCIDENTAL
 from reporting.paper import PaperCell, PaperTable, find_table, paper_tables
 from reporting.results import Run
 from reporting.significance import Interval, delta_intervals, per_image_problems
@@ -16,7 +16,6 @@ from reporting.significance import Interval, delta_intervals, per_image_problems
 FREE = (
     *("name", "seed", "condition", "anonymization.copy", "data.index_dir"),
     *INCIDENTAL,
-    *(f"trainer.{key}" for key in INCIDENTAL_TRAINER),
 )
 NAMED = 3  # runs that a problem names; more are counted
 

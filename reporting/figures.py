@@ -1,7 +1,6 @@
 """Figures of a comparison, half a page wide: what anonymization costs, and what it buys."""
 
 import math
-import os
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 
 from anonymization.conditions import CONDITIONS
 from errors import UserError
+from outputs import replacing
 from reporting.colours import MARKER_SIZE, colour, marker
 from reporting.comparison import Cell, Comparison, Row
 from reporting.findings import (
@@ -79,11 +79,10 @@ def save_figure(figure: Figure, path: Path) -> None:
     content = BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(content, format=path.suffix[1:], metadata=METADATA[path.suffix])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.getvalue())
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.getvalue())
     except OSError as error:
         raise UserError(f"--output: {path} cannot be written: {error.strerror or error}") from None
 

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from anonymization.conditions import CONDITIONS, parse_condition
 from configs import Config
 from errors import UserError
-from lightning_modules.results import write_atomically
+from outputs import write_atomically
 from reporting.colours import colour
 from reporting.comparison import Cell, Comparison, Row
 from reporting.findings import main_metric, people_metric

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from anonymization.generators.base import Context
 from anonymization.generators.pose import LIMBS, draw_limbs
 from errors import UserError
+from outputs import replacing
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,8 @@ class UNetGenerator(nn.Module):
         """Write weights in half precision, and how they were made, as safetensors that `load` reads."""
         tensors = {name: value.half().contiguous() for name, value in self.state_dict().items()}
         metadata = {**about, "architecture": json.dumps(asdict(self.architecture))}
-        temporary = path.with_name(f".{path.name}")
-        save_file(tensors, temporary, metadata)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata)
 
     @classmethod
     def load(cls, path: Path) -> Self:
