@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart copies study-copies test clean
+.PHONY: setup quickstart copies study-copies test bench clean
 
 setup: .venv/installed
 
@@ -34,6 +34,9 @@ study-copies: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+bench: setup
+	$(BIN)/python -m benchmarks --output outputs/benchmarks.json
 
 clean:
 	rm -rf data/streetscenes outputs/quickstart

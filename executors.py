@@ -161,6 +161,8 @@ class Command:
     def __call__(self) -> int:
         """Run the command and return its exit code."""
         environment = os.environ | {"OMP_NUM_THREADS": str(self._threads)}
+        # The cell is one task, which may start processes for several devices; with this Lightning would await one each.
+        environment.pop("SLURM_NTASKS", None)
         with self._log.open("ab") as output:
             return subprocess.call(
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment

@@ -20,8 +20,9 @@ from datamodules.base import DetectionDataModule
 from datamodules.files import naming, read_face_boxes, read_json
 from datamodules.index import Plan
 from datamodules.keypoints import Poses, read_keypoints
-from datamodules.record import RLE, Instance, Record
+from datamodules.record import DAMAGED, RLE, Instance, Record
 from datamodules.runs import Runs
+from datamodules.values import check_unique, flag, listed
 from errors import UserError, nearest
 
 # Of categories 1 to 8 (bdd100k/configs/ins_seg.toml).
@@ -97,7 +98,7 @@ def read_converted(path: Path) -> dict[str, Any] | None:
         return None
     content = read_json(path, "it annotates the images")
     with naming(path, "annotations"):
-        return content if all("ignore" in annotation for annotation in content["annotations"]) else None
+        return content if all("ignore" in annotation for annotation in listed(content, "annotations")) else None
 
 
 def category_labels(path: Path, content: dict[str, Any]) -> dict[int, int]:
@@ -107,6 +108,7 @@ def category_labels(path: Path, content: dict[str, Any]) -> dict[int, int]:
         UserError: for a category that is not one of `CLASSES`.
     """
     with naming(path, "categories"):
+        check_unique(category["id"] for category in listed(content, "categories"))
         names = {category["id"]: category["name"] for category in content["categories"]}
         for name in names.values():
             if name not in CLASSES:
@@ -127,10 +129,11 @@ def read_annotations(
     annotations = sorted(annotations, key=lambda annotation: annotation["id"])
     record = coco.read_record(path, folder, labels, False, image, annotations, [], faces)
     # The file has lost the objects' own ids, but kept their order.
-    instances = [
-        replace(instance, id=place, crowd=bool(annotation["iscrowd"] or annotation["ignore"]))
-        for place, (instance, annotation) in enumerate(zip(record.instances, annotations, strict=True))
-    ]
+    instances = []
+    for place, (instance, annotation) in enumerate(zip(record.instances, annotations, strict=True)):
+        with naming(path, f"annotation {annotation['id']}"):
+            crowd = flag(annotation["iscrowd"]) or flag(annotation["ignore"])
+        instances.append(replace(instance, id=place, crowd=crowd))
     return _with_people(replace(record, instances=instances), poses)
 
 
@@ -168,14 +171,15 @@ def read_bitmask(path: Path) -> np.ndarray:
         UserError: if the file is missing, corrupt or no bitmask.
     """
     try:
-        with Image.open(path) as file:
-            if file.mode != "RGBA":
-                raise UserError(f"{path}: is no bitmask, which is RGBA, but {file.mode}")
-            return np.asarray(file)
+        with Image.open(path, formats=["PNG"]) as file:
+            mode, pixels = file.mode, np.asarray(file)
     except FileNotFoundError:
         raise UserError(f"{path}: bitmask is missing") from None
-    except (OSError, SyntaxError) as error:
+    except DAMAGED as error:
         raise UserError(f"{path}: bitmask cannot be decoded: {error}") from None
+    if mode != "RGBA":
+        raise UserError(f"{path}: is no bitmask, which is RGBA, but {mode}")
+    return pixels
 
 
 class BitmaskObject(NamedTuple):

@@ -15,6 +15,7 @@ from datamodules.index import Plan
 from datamodules.keypoints import Poses, cityscapes_people, read_keypoints
 from datamodules.record import RLE, Instance, Record
 from datamodules.runs import Runs
+from datamodules.values import image_size, listed, numbers
 from errors import UserError, nearest
 from metrics.cityscapes import CityscapesAP
 from metrics.coco import CocoAP
@@ -67,7 +68,7 @@ class CityscapesDataModule(DetectionDataModule):
         faces = {}
         if region == "face":
             path = self.faces_file(split)
-            faces = {id_.removesuffix("_leftImg8bit.png"): boxes for id_, boxes in read_face_boxes(path).items()}
+            faces = read_face_boxes(path)
             if faces and faces.keys().isdisjoint(map(image_id, images)):
                 raise UserError(f"{path}: none of its images is in {folder}")
         ids = [image_id(image) for image in images]
@@ -96,10 +97,8 @@ def read_record(image: Path, faces: list[list[float]], poses: Poses | None = Non
     path = image.parents[3] / "gtFine" / split / city / f"{image_id(image)}_gtFine_polygons.json"
     annotation = read_json(path, f"it annotates {image}")
     with naming(path, "the annotation"):
-        objects = annotation["objects"]
-        size = int(annotation["imgHeight"]), int(annotation["imgWidth"])
-        if min(size) < 1:
-            raise ValueError(f"an image of {size[0]} × {size[1]} pixels")
+        objects = listed(annotation, "objects")
+        size = image_size(annotation["imgHeight"], annotation["imgWidth"])
         # Half the memory of cityscapesscripts' mode I is half the time: 8 MB come fresh from the system each time.
         canvas = Image.new("I;16" if len(objects) < 2**16 else "I", size[::-1], 0)
     draw = ImageDraw.Draw(canvas)
@@ -129,6 +128,7 @@ def draw_object(draw: ImageDraw.ImageDraw, item: dict[str, Any], value: int) -> 
         raise ValueError(f"unknown label '{label}'{nearest(label, (*CLASSES, *BACKGROUND, *IGNORED))}")
     if len(polygon) < 2:
         raise ValueError(f"a {label} of {len(polygon)} points cannot be drawn")
+    numbers(polygon)
     draw.polygon(polygon, fill=value)
 
 

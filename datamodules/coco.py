@@ -1,7 +1,7 @@
 """COCO: ``SPLIT2017/*.jpg`` with ``annotations/instances_SPLIT2017.json`` and ``person_keypoints_SPLIT2017.json``."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,11 +13,10 @@ from datamodules.base import DetectionDataModule
 from datamodules.files import face_box, naming, read_json
 from datamodules.index import Plan
 from datamodules.record import RLE, Instance, Record
+from datamodules.values import check_unique, flag, image_path, image_size, integer, listed, numbers
 from errors import UserError
 
 Annotation = dict[str, Any]  # an object as COCO's files have it
-
-FARTHEST = 1e5  # pixels: pycocotools draws a polygon's edges point by point, to a corner further out until memory ends
 
 
 class _CocoDataModule(DetectionDataModule):
@@ -46,8 +45,9 @@ class _CocoDataModule(DetectionDataModule):
         content = read_json(path, f"it annotates {folder}")
         by_image = group_by_image(path, content)
         with naming(path, "categories"):
-            categories = sorted((c["id"], c["name"]) for c in content["categories"])
+            categories = sorted((integer(c["id"]), c["name"]) for c in listed(content, "categories"))
             check_unique(id_ for id_, _ in categories)
+            check_unique((name.casefold() for _, name in categories), "name")
         people = {} if region == "none" else self._people(split, by_image)
         bodies = people if region == "body" else {}
         faces = self._faces(split, people) if region == "face" else {}
@@ -90,6 +90,9 @@ class _CocoDataModule(DetectionDataModule):
                 if not all(0 <= place < len(owners) for place in places):
                     raise ValueError(f"keypoint_indices {places} of {len(owners)} people with labelled keypoints")
                 ids = [owners[place] for place in places]
+                check_unique(ids)
+                if int(image) in faces:
+                    raise ValueError("is there twice")
                 faces[int(image)] = list(zip(ids, map(face_box, entry["boxes"]), strict=True))
         return faces
 
@@ -123,25 +126,12 @@ def group_by_image(path: Path, content: dict[str, Any]) -> dict[int, list[Annota
     """
     grouped = defaultdict(list)
     with naming(path, "annotations"):
-        for annotation in content["annotations"]:
+        for annotation in listed(content, "annotations"):
             grouped[annotation["image_id"]].append(annotation)
-        check_unique(annotation["id"] for annotation in content["annotations"])
+        check_unique(integer(annotation["id"]) for annotation in content["annotations"])
     with naming(path, "images"):
-        check_unique(image["id"] for image in content["images"])
+        check_unique(image["id"] for image in listed(content, "images"))
     return dict(grouped)
-
-
-def check_unique(ids: Iterable[int]) -> None:
-    """Refuse an id that is there twice: pycocotools would take the last of the objects that have it for all.
-
-    Raises:
-        ValueError: naming the id.
-    """
-    seen = set()
-    for id_ in ids:
-        if id_ in seen:
-            raise ValueError(f"id {id_} is there twice")
-        seen.add(id_)
 
 
 def read_record(
@@ -172,7 +162,8 @@ def read_record(
         UserError: naming the file and the image or annotation that is wrong.
     """
     with naming(path, f"image {image['id']}"):
-        size = int(image["height"]), int(image["width"])
+        size = image_size(image["height"], image["width"])
+        file = image_path(folder, image["file_name"])
     instances = []
     for annotation in annotations:
         with naming(path, f"annotation {annotation['id']}"):
@@ -184,11 +175,9 @@ def read_record(
     known = {}
     for annotation in posed:
         with naming(path, f"annotation {annotation['id']}"):
-            joints = known[annotation["id"]] = np.array(annotation["keypoints"], np.float32).reshape(17, 3)
+            joints = known[annotation["id"]] = _keypoints(annotation)
             joints[:, 2] = joints[:, 2] > 0
-    return Record(
-        str(image["id"]), folder / image["file_name"], size, instances, bodies=people, faces=faces, keypoints=known
-    )
+    return Record(str(image["id"]), file, size, instances, bodies=people, faces=faces, keypoints=known)
 
 
 def to_rle(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> RLE:
@@ -203,8 +192,8 @@ def to_rle(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, in
         # two points covers nothing.
         if not segmentation or len(segmentation[0]) < 6:
             raise ValueError(f"a polygon needs three points, not {segmentation[:1]}")
-        if not (np.abs(np.concatenate(segmentation)) < FARTHEST).all():
-            raise ValueError("a polygon's corner is no place in the image")
+        for polygon in segmentation:
+            numbers(polygon)
         rles = mask_api.frPyObjects(segmentation, height, width)
         return mask_api.merge(rles) if len(rles) > 1 else rles[0]
     if list(segmentation["size"]) != [height, width]:
@@ -221,13 +210,23 @@ def _instance(annotation: Annotation, labels: dict[int, int], size: tuple[int, i
     category = annotation["category_id"]
     if category not in labels:
         raise ValueError(f"category_id {category} is none of the file's categories")
-    x, y, width, height = annotation["bbox"]
+    x, y, width, height = numbers(annotation["bbox"]).tolist()
+    area = numbers(annotation["area"], most=np.inf).item()
+    if min(width, height, area) < 0:
+        raise ValueError(f"bbox {annotation['bbox']} or area {area} is negative")
     return Instance(
         id=annotation["id"],
         label=labels[category],
         box=(x, y, x + width, y + height),
         mask=to_rle(annotation["segmentation"], size),
-        area=float(annotation["area"]),
-        crowd=bool(annotation.get("iscrowd", 0)),
-        keypoints=np.array(annotation["keypoints"], np.float32).reshape(17, 3) if keypoints else None,
+        area=float(area),
+        crowd=flag(annotation.get("iscrowd", 0)),
+        keypoints=_keypoints(annotation) if keypoints else None,
     )
+
+
+def _keypoints(annotation: Annotation) -> np.ndarray:
+    joints = numbers(annotation["keypoints"]).astype(np.float32).reshape(17, 3)
+    if not np.isin(joints[:, 2], (0, 1, 2)).all():
+        raise ValueError("a keypoint's visibility is none of 0, 1, 2")
+    return joints

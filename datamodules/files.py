@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from datamodules.values import numbers
 from errors import UserError
 
 
@@ -15,13 +16,13 @@ def read_json(path: Path, purpose: str) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: if it is missing or cut off, saying what it is for.
+        UserError: if it is missing, saying what it is for, or no JSON that Python can hold.
     """
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; {purpose}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON: {error}") from None
 
 
@@ -44,7 +45,7 @@ def read_face_boxes(path: Path) -> dict[str, list[list[float]]]:
     """Read the authors' ``face_boxes_train.json`` for Cityscapes and BDD100K.
 
     Returns:
-        Image id -> boxes x0, y0, x1, y1 in pixels; for Cityscapes with or without the end of the image's file name.
+        Image id, for Cityscapes without the end of the image's file name, -> boxes x0, y0, x1, y1 in pixels.
 
     Raises:
         UserError: if the file is missing or not of that form.
@@ -55,7 +56,10 @@ def read_face_boxes(path: Path) -> dict[str, list[list[float]]]:
     faces = {}
     for id_, boxes in content.items():
         with naming(path, f"image {id_}"):
-            faces[id_] = [face_box(box) for box in boxes]
+            image = id_.removesuffix("_leftImg8bit.png")
+            if image in faces:
+                raise ValueError("is there twice")
+            faces[image] = [face_box(box) for box in boxes]
     return faces
 
 
@@ -65,7 +69,7 @@ def face_box(box: list[float]) -> list[float]:
     Raises:
         ValueError: for fewer or other numbers, or edges in the wrong order.
     """
-    x0, y0, x1, y1 = (float(x) for x in box[:4])
+    x0, y0, x1, y1 = numbers(box[:4]).astype(float).tolist()
     if not (x0 <= x1 and y0 <= y1):
         raise ValueError(f"{box} is no box x0, y0, x1, y1")
     return [x0, y0, x1, y1]

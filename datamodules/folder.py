@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from datamodules.files import read_json
 from datamodules.record import Record
+from datamodules.values import numbers
 from errors import UserError
 
 LAYOUT = "folder"  # as a copy's manifest calls it
@@ -79,7 +80,7 @@ def given_faces(path: Path, root: Path) -> Finder:
     """
     content = read_json(path, "faces are anonymized by the boxes in this file")
     try:
-        boxes = {name: np.array(b, np.float32).reshape(len(b), 4).tolist() for name, b in content.items()}
+        boxes = {name: numbers(b).astype(np.float32).reshape(len(b), 4).tolist() for name, b in content.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"boxes: {path} is not of the form {{name: [[x0, y0, x1, y1], ...]}}: {error}") from None
     for name in boxes:

@@ -8,6 +8,7 @@ import numpy as np
 
 from datamodules.files import naming, read_json
 from datamodules.record import Record
+from datamodules.values import numbers
 from errors import UserError
 
 MIN_SCORE = 0.3  # of a visible keypoint (Hukkelås & Lindseth 2023)
@@ -65,9 +66,9 @@ def read_keypoints(path: Path, image_ids: Collection[str]) -> dict[str, Poses]:
         image = key.removesuffix("_leftImg8bit.png")
         with naming(path, f"image {key}"):
             rows = entry["keypoints"] if isinstance(entry, dict) else entry
-            joints = np.array(rows, np.float32).reshape(len(rows), 17, 3)
-            if not np.isfinite(joints).all():
-                raise ValueError("a keypoint is not finite")
+            joints = numbers(rows).astype(np.float32).reshape(len(rows), 17, 3)
+            if image in keypoints:
+                raise ValueError("is there twice")
             joints[..., 2] = joints[..., 2] >= MIN_SCORE
             keypoints[image] = Poses(path, key, joints)
     if keypoints and keypoints.keys().isdisjoint(image_ids):

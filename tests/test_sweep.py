@@ -20,6 +20,7 @@ from sweeps.grid_search import grid_search_next_runs
 import sweep
 from configs.grid import Cell, read_cells
 from errors import UserError
+from executors import Command
 from sweep import Progress, check
 
 ROOT = Path(__file__).parent.parent
@@ -250,6 +251,14 @@ def test_slurm(cluster):
     assert process.returncode == 0, output + errors
     assert starts() == {"e-original-seed3": 2, "e-face-blur-seed3": 1, "e-body-blur-seed3": 1}
     assert len(list(Path("jobs").glob("*.sh"))) == 4
+
+
+def test_a_slurm_job_is_one_task_that_starts_processes_itself(monkeypatch, tmp_path):
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "cell", "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    detect = "from lightning_fabric.plugins.environments import SLURMEnvironment as S; print(S.detect())"
+    assert Command([sys.executable, "-c", detect], tmp_path / "log", threads=1)() == 0
+    assert (tmp_path / "log").read_text() == "False\n", "to Lightning srun has started one process a device"
 
 
 def test_no_slurm_here_is_one_line(monkeypatch, capsys):
