@@ -16,6 +16,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from anonymization.conditions import parse_condition
 from anonymization.options import Generators
+from configs.files import read_mapping
 from configs.generator import GeneratorConfig
 from errors import UserError, nearest
 
@@ -180,6 +181,7 @@ def load_config(path: str | Path, overrides: list[str] = (), schema: type[Schema
     config.name = path.stem
     _merge(config, content, str(path))
     _override(config, overrides)
+    _resolve(config, str(path))
     _check(config, path)
     return typing.cast(Schema, OmegaConf.to_object(config))
 
@@ -231,6 +233,7 @@ def parse_arguments(schema: type[Schema], arguments: list[str]) -> Schema:
     """
     values = OmegaConf.structured(schema)
     _override(values, arguments)
+    _resolve(values, "arguments")
     for key in sorted(OmegaConf.missing_keys(values)):
         raise UserError(f"{key}: is missing; give it as {key}=VALUE")
     return OmegaConf.to_object(values)
@@ -249,25 +252,24 @@ def _override(config: DictConfig, overrides: list[str]) -> None:
 
 
 def _read_yaml(path: Path) -> DictConfig:
+    return read_mapping("config", path, OmegaConf.load)
+
+
+def _resolve(config: DictConfig, source: str) -> None:
+    """Put in what ``${...}`` stands for."""
     try:
-        content = OmegaConf.load(path)
-    except FileNotFoundError:
-        choices = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise UserError(f"config {path} does not exist{nearest(str(path), choices) if choices else ''}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"config {path} cannot be read as YAML: {error}") from None
-    if not isinstance(content, DictConfig):
-        raise UserError(f"config {path} holds no mapping of keys to values")
-    return content
+        OmegaConf.resolve(config)
+    except (OmegaConfBaseException, RecursionError, TypeError, ValueError) as error:
+        key = getattr(error, "full_key", None) or "a value"
+        raise UserError(f"{source}: {key}: {str(error).splitlines()[0]}") from None
 
 
 def _merge(config: DictConfig, content: DictConfig, source: str) -> None:
     try:
         merged = OmegaConf.merge(config, content)
     except ConfigKeyError as error:
-        parent, _, key = str(error.full_key).rpartition(".")
-        node = OmegaConf.select(config, parent) if parent else config
-        raise UserError(f"{source}: unknown key '{error.full_key}'{nearest(key, map(str, node))}") from None
+        known = map(str, error.parent_node)
+        raise UserError(f"{source}: unknown key '{error.full_key}'{nearest(str(error.key), known)}") from None
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         key = getattr(error, "full_key", None) or ".".join(map(str, content))
         raise UserError(f"{source}: {key}: {str(error).splitlines()[0]}") from None

@@ -1,13 +1,18 @@
 """W&B sweep files, expanded to the cells that W&B's grid search hands out, in its order."""
 
 import itertools
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from configs.files import read_mapping
 from errors import UserError, nearest
 
+MOST = 100_000  # cells
 KEYS = ("program", "command", "method", "parameters")
 
 
@@ -28,16 +33,7 @@ def read_cells(path: Path) -> list[Cell]:
     Raises:
         UserError: if it is no grid of flat parameters with a command.
     """
-    import yaml
-
-    try:
-        sweep = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"sweep file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"sweep file {path} cannot be read as YAML: {error}") from None
-    if not isinstance(sweep, dict):
-        raise UserError(f"sweep file {path} holds no mapping of keys to values")
+    sweep = read_mapping("sweep file", path, lambda path: yaml.safe_load(path.read_bytes()))
     for key in KEYS:
         if key not in sweep:
             raise UserError(f"{path}: {key} is missing")
@@ -45,7 +41,12 @@ def read_cells(path: Path) -> list[Cell]:
         raise UserError(f"{path}: method: '{sweep['method']}' cannot be run here; use grid")
     if not isinstance(sweep["parameters"], dict) or not sweep["parameters"]:
         raise UserError(f"{path}: parameters: {sweep['parameters']!r} are no mapping of names to values")
-    grid = {str(name): _values(path, name, sweep["parameters"][name]) for name in sorted(sweep["parameters"], key=str)}
+    for name in sweep["parameters"]:
+        if not isinstance(name, str):
+            raise UserError(f"{path}: parameters: {name!r} is no name; put it in quotes")
+    grid = {name: _values(path, name, sweep["parameters"][name]) for name in sorted(sweep["parameters"])}
+    if (cells := math.prod(map(len, grid.values()))) > MOST:
+        raise UserError(f"{path}: parameters: a grid of {cells} cells is more than the {MOST} that are run")
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     return [Cell(p, _command(path, sweep["command"], str(sweep["program"]), p)) for p in combinations]
 

@@ -13,14 +13,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from faster_coco_eval.core import mask as mask_api
-from PIL import Image
 
 from datamodules import coco
 from datamodules.base import DetectionDataModule
 from datamodules.files import naming, read_face_boxes, read_json
 from datamodules.index import Plan
 from datamodules.keypoints import Poses, read_keypoints
-from datamodules.record import DAMAGED, RLE, Instance, Record
+from datamodules.record import RLE, Instance, Record, opened
 from datamodules.runs import Runs
 from datamodules.values import check_unique, flag, listed
 from errors import UserError, nearest
@@ -170,16 +169,10 @@ def read_bitmask(path: Path) -> np.ndarray:
     Raises:
         UserError: if the file is missing, corrupt or no bitmask.
     """
-    try:
-        with Image.open(path, formats=["PNG"]) as file:
-            mode, pixels = file.mode, np.asarray(file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: bitmask is missing") from None
-    except DAMAGED as error:
-        raise UserError(f"{path}: bitmask cannot be decoded: {error}") from None
-    if mode != "RGBA":
-        raise UserError(f"{path}: is no bitmask, which is RGBA, but {mode}")
-    return pixels
+    with opened(path, "bitmask") as file:
+        if file.mode != "RGBA":
+            raise UserError(f"{path}: is no bitmask, which is RGBA, but {file.mode}")
+        return np.asarray(file)
 
 
 class BitmaskObject(NamedTuple):

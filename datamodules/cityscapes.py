@@ -122,6 +122,8 @@ def draw_object(draw: ImageDraw.ImageDraw, item: dict[str, Any], value: int) -> 
         ValueError: for an unknown label or a polygon that cannot be drawn.
     """
     label, polygon = item["label"], [tuple(point) for point in item["polygon"]]
+    if not isinstance(label, str):
+        raise ValueError(f"label {label!r} is no text")
     if item.get("deleted") or label == UNDRAWN:
         return
     if _name(label) not in (*CLASSES, *BACKGROUND, *IGNORED):

@@ -47,7 +47,9 @@ class _CocoDataModule(DetectionDataModule):
         with naming(path, "categories"):
             categories = sorted((integer(c["id"]), c["name"]) for c in listed(content, "categories"))
             check_unique(id_ for id_, _ in categories)
-            check_unique((name.casefold() for _, name in categories), "name")
+            check_unique((name for _, name in categories), "name")
+            if not all(isinstance(name, str) for _, name in categories):
+                raise ValueError("a name is no text")
         people = {} if region == "none" else self._people(split, by_image)
         bodies = people if region == "body" else {}
         faces = self._faces(split, people) if region == "face" else {}
@@ -200,8 +202,11 @@ def to_rle(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, in
         raise ValueError(
             f"its mask is {' × '.join(map(str, segmentation['size']))} pixels, its image {height} × {width}"
         )
-    is_plain = isinstance(segmentation["counts"], list)
-    rle = mask_api.frPyObjects(segmentation, height, width) if is_plain else mask_api.merge([segmentation])
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        rle = mask_api.frPyObjects({"size": [height, width], "counts": [*map(integer, counts)]}, height, width)
+    else:
+        rle = mask_api.merge([segmentation])
     mask_api.decode(rle)  # raises where the runs are too few or too many for the size
     return rle
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from faster_coco_eval.core import mask as mask_api
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from datamodules.files import read_json
-from datamodules.record import Record
+from datamodules.record import Record, opened
 from datamodules.values import numbers
 from errors import UserError
 
@@ -60,8 +60,12 @@ class FolderRecords(Sequence[Record]):
 
 
 def read_upright(path: Path) -> np.ndarray:
-    """Decode a picture, turned as its Exif orientation says: uint8 [height, width, 3] RGB."""
-    with Image.open(path) as file:
+    """Decode a picture, turned as its Exif orientation says: uint8 [height, width, 3] RGB.
+
+    Raises:
+        UserError: it is none, or damaged.
+    """
+    with opened(path, "picture") as file:
         return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
 
 
@@ -83,8 +87,9 @@ def given_faces(path: Path, root: Path) -> Finder:
         boxes = {name: numbers(b).astype(np.float32).reshape(len(b), 4).tolist() for name, b in content.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"boxes: {path} is not of the form {{name: [[x0, y0, x1, y1], ...]}}: {error}") from None
+    there = {picture.relative_to(root).as_posix() for picture in root.rglob("*")}
     for name in boxes:
-        if not (root / name).is_file():
+        if name not in there:
             raise UserError(f"boxes: {path} has boxes for '{name}', which {root} does not have")
     return partial(_look_up, path, boxes)
 
@@ -114,7 +119,7 @@ def _look_up(path: Path, boxes: dict[str, list[list[float]]], name: str, _: np.n
 
 def _read_masks(folder: Path, name: str, image: np.ndarray) -> dict[str, Any]:
     path = folder / Path(name).with_suffix(".png")
-    with Image.open(path) as file:
+    with opened(path, "mask") as file:
         if file.mode not in ("1", "L", "P") and not file.mode.startswith("I"):
             raise UserError(f"{path}: has colours (mode {file.mode}); a mask has one number a pixel")
         numbers = np.asarray(file)

@@ -57,7 +57,7 @@ def dataset_original(datamodule: "DetectionDataModule", split: str, copy_annotat
     """
     root, region, images = datamodule.root, datamodule.condition.region, datamodule.image_folder(split)
     records = datamodule.read(split, region)
-    names = _names(root, images, records)
+    names = _names(root, records)
     about = {"layout": datamodule.config.layout, "split": split}
     unmatched = sorted(pictures(root, images) - set(names))
     problems = dict.fromkeys(unmatched, "no annotation is about this image")
@@ -78,11 +78,8 @@ def dataset_original(datamodule: "DetectionDataModule", split: str, copy_annotat
     )
 
 
-def _names(root: Path, folder: Path, records: Sequence[Record]) -> list[str]:
+def _names(root: Path, records: Sequence[Record]) -> list[str]:
     paths = [record.path for record in records]
-    for path in paths:
-        if not path.is_relative_to(root / folder) or ".." in path.relative_to(root).parts:
-            raise UserError(f"{path}: is annotated as an image in {root / folder}, where it is not")
     for path, count in Counter(paths).items():
         if count > 1:  # the file of one would show the people of the other
             raise UserError(f"{path}: is annotated as {count} images")

@@ -3,6 +3,7 @@
 import io
 import re
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -86,7 +87,8 @@ def encode_unchanged(image: np.ndarray, source: Path) -> bytes:
     data = source.read_bytes()
     if data.startswith(_START):
         data = strip_jpeg(data)
-        with Image.open(io.BytesIO(data)) as file:
+        # One that is cut off may not survive this; it is encoded anew.
+        with suppress(OSError, SyntaxError), Image.open(io.BytesIO(data)) as file:
             if np.array_equal(file.convert("RGB"), image):
                 return data
     return encode(image, source)

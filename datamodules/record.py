@@ -1,5 +1,8 @@
 """One record of a dataset as every reader returns it, whatever the files look like."""
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,6 @@ from faster_coco_eval.core import mask as mask_api
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from errors import UserError
-
-# What Pillow raises for files that are no images, or damaged ones.
-DAMAGED = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
 
 RLE = dict[str, Any]  # {"size": [height, width], "counts": bytes}, COCO's compressed run lengths
 
@@ -54,15 +54,10 @@ class Record:
         Raises:
             UserError: if the file is missing, corrupt, or of another size than annotated.
         """
-        try:
-            with Image.open(self.path) as file:
-                image = file.convert("RGB")
-                if image.size != self.size[::-1]:
-                    image = ImageOps.exif_transpose(file).convert("RGB")
-        except FileNotFoundError:
-            raise UserError(f"{self.path}: image is missing") from None
-        except DAMAGED as error:
-            raise UserError(f"{self.path}: image cannot be decoded: {error}") from None
+        with opened(self.path, "image") as file:
+            image = file.convert("RGB")
+            if image.size != self.size[::-1]:
+                image = ImageOps.exif_transpose(file).convert("RGB")
         if image.size != self.size[::-1]:
             raise UserError(
                 f"{self.path}: image is {image.height} × {image.width} pixels, its annotation says "
@@ -82,7 +77,7 @@ class Record:
                 size = image.size
         except FileNotFoundError:
             return f"is a link to {self.path.readlink()}: nothing there" if self.path.is_symlink() else "is missing"
-        except DAMAGED as error:
+        except Exception as error:  # Pillow has as many kinds as there are ways to be damaged
             return f"cannot be read: {error}"
         end = ends.get(self.path.suffix.lower())
         if end is not None and end not in tail:
@@ -90,6 +85,34 @@ class Record:
         if self.size not in (size, size[::-1]):
             return f"is {size[1]} × {size[0]} pixels, its annotation says {self.size[0]} × {self.size[1]}"
         return None
+
+
+@contextmanager
+def opened(path: Path, kind: str) -> Iterator[Image.Image]:
+    """Open a file to decode with Pillow.
+
+    Args:
+        path: the file.
+        kind: what it is, in a word.
+
+    Raises:
+        UserError: in place of Pillow's errors.
+    """
+    try:
+        # Not the file itself: of that Pillow asks as much as a damaged one says it has, for which Python makes room.
+        data = io.BytesIO(path.read_bytes())
+        with Image.open(data) as file:
+            file.verify()  # the checksums of PNG, those of pixels too, which Pillow does not look at when it decodes
+        with Image.open(data) as file:
+            yield file
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: {kind} is missing") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: {kind} cannot be decoded: its format is none that Pillow reads") from None
+    except Exception as error:  # Pillow has as many kinds as there are ways to be damaged
+        raise UserError(f"{path}: {kind} cannot be decoded: {error or type(error).__name__}") from None
 
 
 def relabelled(record: Record, labels: dict[int, int]) -> Record:

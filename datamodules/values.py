@@ -20,9 +20,12 @@ def numbers(values: Any, most: float = FARTHEST) -> np.ndarray:
     Raises:
         ValueError: for anything else than numbers, and those that are too large.
     """
-    array = np.array(values)
+    try:
+        array = np.array(values)
+    except ValueError:  # lists of several lengths
+        array = np.array(None)
     if array.size and (array.dtype.kind not in "iuf" or not (np.abs(array) < most).all()):
-        raise ValueError(f"{str(values)[:100]} is not of numbers below {most:g}")
+        raise ValueError(f"{str(values)[:100]} are no numbers below {most:g}")
     return array
 
 
@@ -50,7 +53,11 @@ def listed(content: Any, key: str) -> list[Any]:
 
 
 def check_unique(ids: Iterable[Any], kind: str = "id") -> None:
-    """Refuse an id, or what else ``kind`` says, that is there twice: pycocotools would take the last of the objects that have it for all.
+    """Refuse an id that is there twice: pycocotools would take the last of the objects that have it for all.
+
+    Args:
+        ids: of all objects.
+        kind: what the ids are called.
 
     Raises:
         ValueError: naming the id.

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import torch
 
+from errors import script
+from lightning_modules.models import read_state
+
 
 def export(checkpoint: Path, output: Path) -> None:
-    """Write the weights of a checkpoint of train.py as a state dict that ``model.weights`` reads."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    kept = {k.removeprefix("model."): v.half() for k, v in state.items() if "_predictor." not in k}
+    """Write the weights of a checkpoint of train.py as a state dict that ``model.weights`` reads.
+
+    Raises:
+        UserError: it is none.
+    """
+    state = read_state(checkpoint, "CHECKPOINT")
+    kept = {k: v.half() for k, v in state.items() if "_predictor." not in k}
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     torch.save(kept, temporary)
@@ -21,8 +28,14 @@ def export(checkpoint: Path, output: Path) -> None:
     print(f"{len(kept)} tensors, {output.stat().st_size / 1e6:.1f} MB in {output}")
 
 
-if __name__ == "__main__":
+@script
+def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("output", type=Path)
     export(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

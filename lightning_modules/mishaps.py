@@ -5,6 +5,7 @@ Each ends the run with one line, and what was finished by then stays.
 
 import errno
 import os
+import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from errors import UserError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # As torch.utils.data says it, of a worker of its own or of one whose end it only sees.
 KILLED = re.compile(r"DataLoader worker \(pid\S* .*\) (is killed by signal|exited unexpectedly)")
+
+# Instead of torch's message, which says how to run whatever is in the file.
+NO_TENSORS = "it is no file of tensors, and nothing else is unpickled"
 
 
 @contextmanager
@@ -59,11 +63,25 @@ def _is_gone(run_dir: Path, error: FileNotFoundError) -> bool:
 
 
 class CheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints all or nothing.
+    """Writes checkpoints all or nothing, and reads nothing else than tensors and plain values from them.
 
     Lightning's own writes into the system's folder for temporary files and moves the file: a copy where that is on
     another disk, and a kill or a full disk leaves half of it in place of the last checkpoint.
     """
+
+    def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            UserError: it is none, or holds what only code could make of it.
+        """
+        try:
+            return super().load_checkpoint(path, *arguments, **options | {"weights_only": True})
+        except pickle.UnpicklingError:
+            raise UserError(f"{path} cannot be read as a checkpoint: {NO_TENSORS}") from None
+        except (EOFError, OSError, RuntimeError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint, in a folder that is made where the one around it is there."""

@@ -1,6 +1,7 @@
 """Torchvision's Mask and Keypoint R-CNN: the stock ResNet-50-FPN models, and small ones of the same classes."""
 
 import inspect
+import pickle
 import urllib.error
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from torchvision.ops.roi_align import convert_boxes_to_roi_format
 
 from configs import ModelConfig
 from errors import UserError, nearest
+from lightning_modules.mishaps import NO_TENSORS
 
 # The small models train on a CPU: DESIGN measured that the stock heads cost most of a step at 160 × 320 pixels, and
 # with narrow heads the backbone does, so all are narrow. A step of four such images takes half a second on a core.
@@ -297,18 +299,24 @@ def _read_weights(config: ModelConfig, classes: Sequence[str]) -> dict[str, Tens
         published = dict(get_model_weights(config.name).__members__) | {"imagenet": ResNet50_Weights.IMAGENET1K_V1}
     if config.weights in published:
         weights = published[config.weights]
+        target = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         try:
-            if weights is ResNet50_Weights.IMAGENET1K_V1:
-                return weights.get_state_dict(progress=False, check_hash=True)
-            # Through torchvision's model, which renames what old files call otherwise.
-            state = get_model(config.name, weights=weights, progress=False).state_dict()
+            state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        except pickle.UnpicklingError:
+            raise UserError(f"model.weights: {target} cannot be loaded: {NO_TENSORS}") from None
+        except (EOFError, RuntimeError) as error:
+            raise UserError(f"model.weights: {target} cannot be loaded: {str(error).splitlines()[0]}") from None
         except (urllib.error.URLError, OSError) as error:
-            target = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
             raise UserError(
                 f"model.weights: '{config.weights}' cannot be downloaded ({error}); put {weights.url} at {target} "
                 "or give model.weights=FILE"
             ) from None
-        return _of_classes(state, weights, classes)
+        if weights is ResNet50_Weights.IMAGENET1K_V1:
+            return state
+        # Through torchvision's model, which renames what old files call otherwise.
+        model = get_model(config.name, weights_backbone=None, num_classes=len(weights.meta["categories"]))
+        model.load_state_dict(state)
+        return _of_classes(model.state_dict(), weights, classes)
     return read_state(
         config.weights, "model.weights", " nor a name" + nearest(config.weights, published) if published else ""
     )
@@ -344,6 +352,8 @@ def read_state(path: str | Path, key: str, choices: str = "") -> dict[str, Tenso
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{key}: '{path}' is not a file{choices}") from None
+    except pickle.UnpicklingError:
+        raise UserError(f"{key}: {path} cannot be loaded: {NO_TENSORS}") from None
     except Exception as error:  # torch.load raises as many kinds as there are ways to be no checkpoint
         raise UserError(f"{key}: {path} cannot be loaded: {str(error).splitlines()[0]}") from None
     if "state_dict" in state:  # a checkpoint of train.py

@@ -28,7 +28,3 @@ def streetscenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("streetscenes")
     layouts = ("cityscapes", "coco", "bdd100k")
     return {layout: write(layout, root / layout, train=6, val=3, size=(64, 128), workers=0) for layout in layouts}
-
-
-# Not yet complete: left out until the readers refuse what it finds.
-collect_ignore = ["fuzz"]

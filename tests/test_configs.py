@@ -55,6 +55,7 @@ def test_both_override_forms_are_typed(small, prefix):
     [
         ("sed=1", "unknown key 'sed', did you mean 'seed'?"),
         ("data.batchsize=1", "unknown key 'data.batchsize', did you mean 'batch_size'?"),
+        ("data.streetscenes={rize: [64, 128]}", r"unknown key 'data\.streetscenes\.rize', did you mean 'size'"),
         ("data.batch_size=many", "data.batch_size"),
         ("seed=1.5", "seed"),
         ("condition=body/blurr", "'body/blurr'.*'body/blur'"),
@@ -66,6 +67,8 @@ def test_both_override_forms_are_typed(small, prefix):
         ("=1", "'=1' is not of the form key=value"),
         ("seed=[1", r"seed=\[1"),
         ("data=3", "data"),
+        ("name=${nothing}", "name: .*'nothing' not found"),
+        ("seed=${seed}", "seed: .*[Rr]ecursi"),
     ],
 )
 def test_a_mistake_names_key_and_value(small, override, message):
@@ -84,6 +87,21 @@ def test_missing_values_and_files(write, tmp_path):
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(UserError, match="no mapping"):
         load_config(tmp_path / "list.yaml")
+    with pytest.raises(UserError, match=r"dot\.yaml: unknown key 'sed\.', did you mean 'seed'"):
+        load_config(write("dot.yaml", **{"sed.": 1}))
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 500)
+    with pytest.raises(UserError, match=r"deep\.yaml cannot be read as YAML: maximum recursion depth exceeded"):
+        load_config(tmp_path / "deep.yaml")
     with pytest.raises(UserError, match="cannot extend another"):
         write("base.yaml", extends="a.yaml")
         load_config(write("c.yaml", extends="base.yaml"))
+
+
+def test_aliases_of_aliases(tmp_path):
+    """Nine lines that stand for 10 ** 9 values, and a list that is within itself."""
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    for text in ("\n".join(lines), "trainer: &a {devices: *a}"):
+        (tmp_path / "many.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"many\.yaml cannot be read as YAML: it has more than 100000 values"):
+            load_config(tmp_path / "many.yaml")

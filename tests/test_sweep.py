@@ -280,6 +280,8 @@ def test_no_slurm_here_is_one_line(monkeypatch, capsys):
         ({"parameters": {"seed": {"values": []}}}, r"parameters\.seed\.values: \[\] is no list"),
         ({"parameters": {"seed": {"values": [{"a": 1}]}}}, r"parameters\.seed: .* is no scalar"),
         ({"parameters": {"seed": {"values": [1, 2, 1]}}}, r"parameters\.seed: 1 is there twice"),
+        ({"parameters": {1: {"value": 1}}}, r"parameters: 1 is no name; put it in quotes"),
+        ({"parameters": {n: {"values": [*range(10)]} for n in "abcdef"}}, r"a grid of 1000000 cells is more"),
         ({"parameters": {"sed": {"value": 1}}}, r"s\.yaml: sed=1: .*unknown key 'sed', did you mean 'seed'"),
         ({"parameters": {"condition": {"value": "body/blurr"}}}, r"s\.yaml: condition=body/blurr: .*body/blur"),
         ({"parameters": {"optimizer.lr": {"values": [1, 2]}}}, r"both write to out/e-original-seed0; leave one out"),
@@ -296,6 +298,8 @@ def test_unreadable_files_are_named():
         read_cells(Path("nowhere.yaml"))
     for text, message in [
         ("a: [", "cannot be read as YAML"),
+        ("a: 2001-99-99", "cannot be read as YAML: month must be in 1..12"),
+        ("a: !!int ''", "cannot be read as YAML"),
         ("[1]", "no mapping"),
         ("program: a", "command is missing"),
     ]:

@@ -220,7 +220,90 @@ def test_json_cut_off(data, share):
 
 
 @BOTH
-@pytest.mark.parametrize("content", ["[]", "{}", "3", "null", '{"images": 3, "annotations": 3, "objects": 3}'])
+def test_json_that_is_too_deep(data):
+    data.annotations[0].write_text("[" * 10**5)
+    data.refuses(data.annotations[0], "cannot be read as JSON: maximum recursion depth exceeded")
+
+
+NO_LISTS = '{"images": {}, "annotations": {}, "categories": {}, "objects": {}, "imgHeight": 64, "imgWidth": 128}'
+
+
+@pytest.mark.parametrize("layout", ["coco_instances"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox": ["1", "2", "3", "4"]}, "are no numbers"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "are no numbers"),
+        ({"bbox": [5, 5, -2, 4]}, "is negative"),
+        ({"area": float("nan")}, "no numbers"),
+        ({"iscrowd": "0"}, "'0' is neither 0 nor 1"),
+        ({"segmentation": {"size": [64, 128], "counts": [8191.5, 0.5]}}, "'8191.5' is no integer"),
+        ({"segmentation": {"size": [64, 128], "counts": [8191, True]}}, "'True' is no integer"),
+        ({"id": 1.5}, "'1.5' is no integer"),
+    ],
+)
+def test_a_value_that_python_would_convert(data, change, message):
+    data.edit(lambda content: content["annotations"][0].update(change))
+    data.refuses(data.annotations[0], "annotation", message)
+
+
+@BOTH
+@pytest.mark.parametrize("size", [64.0, "64", True, 0, -64, 10**9, None])
+def test_a_height_that_no_image_has(data, size):
+    def change(content):
+        content.update(imgHeight=size)
+        for image in content.get("images", []):
+            image["height"] = size
+
+    data.edit(change)
+    data.refuses(data.annotations[0], "no integer" if type(size) is not int else f"an image of {size} × 128 pixels")
+
+
+@pytest.mark.parametrize("layout", ["cityscapes"])
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"label": "car", "polygon": [[1, 1], [9, 1], [9, float("nan")]]}, "are no numbers below 100000"),
+        ({"label": "car", "polygon": [[1, 1], [9, 1], [9, 1e9]]}, "are no numbers below 100000"),
+        ({"label": 3, "polygon": [[1, 1], [9, 1], [9, 9]], "deleted": 1}, "label 3 is no text"),
+    ],
+)
+def test_an_object_that_is_no_place(data, item, message):
+    data.edit(lambda content: content["objects"].append(item))
+    data.refuses(data.annotations[0], "object ", message)
+
+
+@pytest.mark.parametrize("layout", ["cityscapes"])
+def test_a_png_whose_pixels_do_not_have_their_checksum(data):
+    """Pillow would decode it to other pixels without a word."""
+    bad = data.images[2]
+    content = bytearray(bad.read_bytes())
+    start = content.index(b"IDAT") + 4
+    length = int.from_bytes(content[start - 8 : start - 4])
+    content[start + length] ^= 1  # of the checksum alone: whatever else is damaged, it is it that says so
+    bad.write_bytes(content)
+    record = next(r for r in data.setup().train if r.path == bad)
+    with pytest.raises(UserError, match=rf"{bad}: image cannot be decoded: broken PNG file"):
+        record.read_image()
+
+
+@pytest.mark.parametrize("layout", ["cityscapes"])
+@pytest.mark.parametrize("length", [2**32 - 1, 2**31])
+def test_a_png_that_claims_gigabytes(data, length):
+    bad = data.images[2]
+    content = bytearray(bad.read_bytes())
+    start = content.index(b"IDAT")
+    content[start - 4 : start] = length.to_bytes(4)
+    bad.write_bytes(content)
+    record = next(r for r in data.setup().train if r.path == bad)
+    with pytest.raises(UserError, match=rf"{bad}: image cannot be decoded"):
+        record.read_image()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "3", "null", '{"images": 3, "annotations": 3, "objects": 3}', NO_LISTS]
+)
 def test_json_of_something_else(data, content):
     data.annotations[0].write_text(content)
     data.refuses(data.annotations[0])

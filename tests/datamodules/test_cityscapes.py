@@ -99,7 +99,7 @@ def test_masks_are_those_of_instance_ids(tmp_path_factory, objects):
     [
         ({"label": "cars", "polygon": [[0, 0], [5, 5], [0, 5]]}, "unknown label 'cars', did you mean 'car'"),
         ({"label": "car", "polygon": [[0, 0]]}, "a car of 1 points cannot be drawn"),
-        ({"label": "car", "polygon": [[0, 0], [5], [0, 5]]}, "coordinate"),
+        ({"label": "car", "polygon": [[0, 0], [5], [0, 5]]}, "no numbers"),
         ({"label": "car"}, "has no 'polygon'"),
         ({"polygon": [[0, 0], [5, 5], [0, 5]]}, "has no 'label'"),
         ("car", "string"),
@@ -153,6 +153,11 @@ def test_faces(tmp_path):
         ('{"town_000000_000019": 3}', "image town_000000_000019: "),
         ('{"town_000000_000019": [[1, 2, 3]]}', "image town_000000_000019: "),
         ('{"town_000000_000019": [[9, 2, 3, 4]]}', "image town_000000_000019: .* is no box"),
+        ('{"town_000000_000019": ["1234"]}', "image town_000000_000019: 1234 are no numbers"),
+        (
+            '{"town_000000_000019": [[1, 2, 3, 4]], "town_000000_000019_leftImg8bit.png": []}',
+            "image town_000000_000019_leftImg8bit.png: is there twice",
+        ),
         ("[]", "not of the form"),
         ('{"ulm_000000_000019": []}', "none of its images is in"),
         ('{"town_000000_000019": [[1, 2', "cannot be read as JSON"),

@@ -168,6 +168,20 @@ def test_faces_belong_to_their_person(datamodule, folder):
         datamodule(root).read("train", "face")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"1": {"boxes": [[15, 10, 20, 16]] * 2, "keypoint_indices": [0, 0]}}, "image 1: id 101 is there twice"),
+        ({"1": {"boxes": [], "keypoint_indices": []}, "01": {"boxes": [], "keypoint_indices": []}}, "image 01: is"),
+    ],
+)
+def test_a_face_belongs_to_one_person_of_one_image(datamodule, folder, content, message):
+    root = folder()
+    (root / "boxes_train2017.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"boxes_train2017\.json: {message}"):
+        datamodule(root).read("train", "face")
+
+
 def test_face_condition_without_boxes_fails(datamodule, folder):
     module = datamodule(folder(), condition="face/blur")
     with pytest.raises(UserError, match=r"boxes_train2017\.json does not exist"):

@@ -40,7 +40,7 @@ def test_every_file_is_there_and_upright(folder):
         record = records[places[name]]
         np.testing.assert_array_equal(record.read_image(), np.rot90(plain, turns))
         assert record.image_id == name and record.size == record.read_image().shape[:2]
-    with pytest.raises(OSError, match="cannot identify"):
+    with pytest.raises(UserError, match=r"notes\.txt: picture cannot be decoded"):
         records[places["notes.txt"]]
 
 

@@ -121,6 +121,17 @@ def test_a_turned_jpeg_is_encoded_anew(tmp_path):
     assert np.abs(pixels(data).astype(int) - upright).max() <= 3
 
 
+def test_a_jpeg_that_ends_within_a_marker_is_encoded_anew(tmp_path):
+    """Pillow reads it, but not with the marker that an end would have to follow."""
+    path = tmp_path / "image.jpg"
+    path.write_bytes(jpeg(photograph())[:-2] + b"\xff\xdd")
+    with Image.open(path) as file:
+        image = np.asarray(file.convert("RGB"))
+    data = encode_unchanged(image, path)
+    assert np.abs(pixels(data).astype(int) - image).max() <= 8
+    check_clean(data)
+
+
 def test_the_sample_is_kept_without_recompression(coco_sample):
     for path in sorted(coco_sample.glob("train2017/*.jpg")):
         data = path.read_bytes()

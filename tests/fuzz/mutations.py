@@ -21,7 +21,17 @@ VALUES = st.recursive(
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=4), children, max_size=4),
     max_leaves=6,
 )
-CHANGES = ("replace", "delete", "double", "scale", "rename")
+
+
+def mostly(usual: st.SearchStrategy, *rare: st.SearchStrategy, once_in: int) -> st.SearchStrategy:
+    """Draw what is rare once in so many times; `one_of` gives all the same chance, also what it is given twice."""
+    return st.integers(1, once_in).flatmap(lambda number: st.one_of(rare) if number == once_in else usual)
+
+
+# Most changes are small ones: what they make is still read, and what is read can be compared.
+CHANGES = (*["change", "swap"] * 3, "replace", "delete", "double", "rename")
+# Pixels within and around the small images of the tests, some of them nonsense.
+NUMBERS = mostly(st.integers(-300, 300) | st.floats(-300, 300), st.floats(), once_in=60)
 
 
 @st.composite
@@ -33,21 +43,29 @@ def mutated(draw: st.DrawFn, content: Any, most: int = 3) -> Any:
 
 
 def _mutated(draw: st.DrawFn, node: Any) -> Any:
-    if not node or not isinstance(node, dict | list) or draw(st.integers(0, 19)) == 0:
+    if not node or not isinstance(node, dict | list) or draw(st.integers(0, 99)) == 99:
         return draw(VALUES)
     keys = list(node) if isinstance(node, dict) else range(len(node))
-    key = draw(st.sampled_from(keys))
     node = node.copy()
-    if isinstance(node[key], dict | list) and draw(st.integers(0, 4)):
+    # Most of what is said stands deep.
+    deeper = [key for key in keys if isinstance(node[key], dict | list)]
+    if deeper and draw(st.integers(0, 9)):
+        key = draw(st.sampled_from(deeper))
         node[key] = _mutated(draw, node[key])
         return node
+    key = draw(st.sampled_from(keys))
     change = draw(st.sampled_from(CHANGES))
     if change == "delete":
         del node[key]
     elif change == "double" and isinstance(node, list):
         node.insert(key, node[key])
-    elif change == "scale" and type(node[key]) in (int, float):
-        node[key] *= draw(st.sampled_from([-1, 1.5, 1000, 1e6, 1e-3]))
+    elif change == "swap":
+        other = draw(st.sampled_from(keys))
+        node[key], node[other] = node[other], node[key]
+    elif change == "change" and type(node[key]) in (int, float) and abs(node[key]) < 1e300:
+        node[key] = draw(st.sampled_from([node[key] + 1, node[key] - 1, node[key] + 0.5, -node[key], 1000 * node[key]]))
+    elif change == "change" and isinstance(node[key], str):
+        node[key] = draw(mutated_bytes(node[key].encode(errors="ignore"), 1)).decode(errors="replace")
     elif change == "rename" and isinstance(node, dict):
         node[draw(st.sampled_from(keys) | st.text(max_size=4))] = node.pop(key)
     else:
@@ -62,7 +80,7 @@ def to_json(content: Any) -> bytes:
 
 def to_yaml(content: Any) -> bytes:
     """Write YAML."""
-    return yaml.safe_dump(content).replace(DEEP, "[" * 2000 + "]" * 2000).encode(errors="surrogatepass")
+    return yaml.safe_dump(content).replace(DEEP, "[" * 500 + "]" * 500).encode(errors="surrogatepass")
 
 
 @st.composite
@@ -95,8 +113,8 @@ def documents(content: Any) -> st.SearchStrategy[bytes]:
     """JSON files that are nearly ``content``, or nothing like it."""
     plain = json.dumps(content).encode()
     made = VALUES.map(to_json) | st.binary(max_size=64)
-    # One strategy for each kind, in proportion: most mutations of bytes end in the JSON parser.
-    return st.one_of(*[mutated(content).map(to_json)] * 6, *[mutated_bytes(plain)] * 2, made)
+    # Most mutations of bytes end in the JSON parser.
+    return mostly(mutated(content).map(to_json), mutated_bytes(plain), made, once_in=8)
 
 
 def mend_png(data: bytes) -> bytes:
@@ -108,3 +126,8 @@ def mend_png(data: bytes) -> bytes:
         out += data[at : at + 4] + body + zlib.crc32(body).to_bytes(4)
         at += 12 + length
     return out
+
+
+def damaged_pngs(data: bytes) -> st.SearchStrategy[bytes]:
+    """PNG files that are nearly ``data``, or nothing like it."""
+    return mostly(mutated_bytes(data, 2).map(mend_png), mutated_bytes(data), st.binary(max_size=64), once_in=4)

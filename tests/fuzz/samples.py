@@ -19,7 +19,9 @@ FLIP = Geometry([{"HorizontalFlip": {"p": 0.5}}])
 
 def datamodule(layout: str, root: Path, condition: str) -> DetectionDataModule:
     """Make the reader of a layout, with the people that a condition needs."""
-    return LAYOUTS[layout](load_config(f"configs/{layout}.yaml", [f"data.root={root}", f"condition={condition}"]))
+    generators = ["generators.body=unused", "generators.face=unused"]
+    overrides = [f"data.root={root}", "data.streetscenes=null", f"condition={condition}", *generators]
+    return LAYOUTS[layout](load_config(f"configs/{layout}.yaml", overrides))
 
 
 def read(module: DetectionDataModule) -> list[Record]:

@@ -1,14 +1,23 @@
-"""Cityscapes' polygon files, damaged."""
+"""Cityscapes' polygon files, damaged, against cityscapesscripts."""
 
 import json
 import shutil
 
+import numpy as np
 import pytest
 from bounds import inputs, read_or_refuse
+from cityscapesscripts.helpers.annotation import Annotation
+from cityscapesscripts.helpers.labels import labels
+from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import documents
+from mutations import NUMBERS, documents
 from samples import datamodule, read
+
+from datamodules.cityscapes import CLASSES
+from datamodules.record import decode
+
+IDS = {label.id: label for label in labels}
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +35,30 @@ def data(streetscenes, tmp_path_factory):
     return datamodule("cityscapes", root, "body/blur"), root / annotation.relative_to(source)
 
 
+def check_equal(record, path):
+    """Check that a record has the pixels that cityscapesscripts draws."""
+    annotation = Annotation()
+    annotation.fromJsonFile(path)
+    drawn = np.array(createInstanceImage(annotation, "ids"))
+    expected = {}
+    for value in np.unique(drawn):
+        label = IDS[value // 1000 if value >= 1000 else value]
+        if label.name in CLASSES:
+            place = (label.name, value < 1000)
+            expected.setdefault(place, []).append(drawn == value)
+    found = {}
+    masks = decode([instance.mask for instance in record.instances], record.size)
+    for instance, mask in zip(record.instances, masks, strict=True):
+        found.setdefault((CLASSES[instance.label - 1], instance.crowd), []).append(mask > 0)
+    # Groups of a class are one there, and each its own here.
+    found = {key: [np.any(value, 0)] if key[1] else value for key, value in found.items()}
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
+    ignored = [label.id for label in labels if label.ignoreInEval]
+    np.testing.assert_array_equal(decode([record.void], record.size)[0], np.isin(drawn, ignored))
+
+
 def test_polygons(data):
     module, path = data
     good = json.loads(path.read_text())
@@ -37,16 +70,16 @@ def test_polygons(data):
     @given(documents(good))
     def fuzz(content):
         path.write_bytes(content)
-        read_or_refuse(lambda: read(module), path, image)
+        if records := read_or_refuse(lambda: read(module), path, image):
+            check_equal(records[0], path)
 
     fuzz()
 
 
-NUMBER = st.integers(-300, 300) | st.floats()
 OBJECT = st.fixed_dictionaries(
     {
         "label": st.sampled_from(["person", "car", "cargroup", "road", "license plate", "caravan", "static"]),
-        "polygon": st.lists(st.tuples(NUMBER, NUMBER), max_size=6),
+        "polygon": st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6),
     },
     optional={"deleted": st.sampled_from([0, 1, True, "x"])},
 )
@@ -59,6 +92,7 @@ def test_any_polygons(data):
     @given(st.lists(OBJECT, max_size=5))
     def fuzz(objects):
         path.write_text(json.dumps({"imgHeight": 64, "imgWidth": 128, "objects": objects}))
-        read_or_refuse(lambda: read(module), path)
+        if records := read_or_refuse(lambda: read(module), path):
+            check_equal(records[0], path)
 
     fuzz()

@@ -1,0 +1,71 @@
+"""The README's table of speed and memory, from the JSON file of `make bench`."""
+
+from typing import Any
+
+
+def speed_table(content: dict[str, Any]) -> str:
+    """Put the measured numbers beside each other as Markdown: what, ours, the peer's, the ratio."""
+    lines = ["| | anonbench | beside | ratio |", "| --- | ---: | ---: | ---: |"]
+    for what, ours, peer, beside, unit in _rows(content):
+        ratio = f"{peer / ours:.1f} ×" if peer > 1.5 * ours else f"{100 * (ours / peer - 1):+.0f} %"
+        lines.append(f"| {what} | {_short(ours)} {unit} | {_short(peer)} {unit}, {beside} | {ratio} |")
+    seconds = content["startup"]["seconds"]
+    helps = [value for name, value in seconds.items() if name.endswith("--help")]
+    first, imports = seconds["train.py to its first step"], seconds["imports of train.py"]
+    memory = content["memory"]["train.py"]["megabytes"]
+    machine = content["training"]["machine"]
+    sentences = [
+        f"`train.py` is at its first step {first:.1f} s after its call, of which the imports of torch, Lightning and",
+        f"the rest take {imports:.1f} s; `--help` of every command takes {min(helps):.2f} to {max(helps):.2f} s.",
+        f"The memory of `train.py` went from {memory[len(memory) // 4]:.0f} MB after a quarter of {len(memory)} epochs",
+        f"to {memory[-1]:.0f} MB at their end.",
+        "",
+        f"{machine['cpu'].strip()}, {machine['cores']} virtual cores, no GPU; torch {machine['torch']}, torchvision",
+        f"{machine['torchvision']}, Lightning {machine['pytorch-lightning']}. Medians; ratios within one run.",
+    ]
+    return "\n".join([*lines, "", *sentences, ""])
+
+
+def _rows(content: dict[str, Any]) -> list[tuple[str, float, float, str, str]]:
+    rows = []
+    steps = content["training"]["ms"]
+    plain = next(value for name, value in steps.items() if name.startswith("plain loop"))
+    for condition, ms in steps.items():
+        if not condition.startswith("plain loop"):
+            rows.append((f"training step, {condition}", ms, plain, "a bare loop over the same model, originals", "ms"))
+    for row in content["anonymization"]["rows"]:
+        if row["name"] == "anonbench" and row["people"] == 20 and row["condition"] in ("body/blur", "face/blur"):
+            of = [
+                r for r in content["anonymization"]["rows"] if (r["people"], r["condition"]) == (20, row["condition"])
+            ]
+            peers = {"reference": "person by person, as the paper's authors", "deface, ellipses": "deface's filter"}
+            for peer in of:
+                if peer["name"] in peers:
+                    what = f"{row['condition']} of 20 people, 1024 × 2048"
+                    rows.append((what, row["total_ms"], peer["total_ms"], peers[peer["name"]], "ms"))
+    generators = content["generators"]["rows"]
+    for method in dict.fromkeys(row["method"] for row in generators):
+        ours, alone, authors = (row["ms"] for row in generators if row["method"] == method)
+        rows.append((f"{method}, a person", ours, alone, "one at a time", "ms"))
+        rows.append((f"{method}, a person", ours, authors, "the authors' procedure", "ms"))
+    evaluation = content["evaluation"]
+    for group, ours, peer in (
+        ("COCO box and mask AP", "CocoAP", "pycocotools"),
+        ("Cityscapes AP", "CityscapesAP", "cityscapesscripts"),
+        ("pasting masks", "paste_masks_as_rle", "torchvision + encode"),
+    ):
+        found = next(value for name, value in evaluation.items() if name.startswith(group))
+        rows.append((f"{group}, an image", found[ours]["ms"], found[peer]["ms"], peer, "ms"))
+    readers = content["readers"]
+    for dataset, layout, peer in (
+        ("Cityscapes", "cityscapes", "one process, instanceIds.png"),
+        ("COCO", "coco_instances", "pycocotools"),
+    ):
+        ms = {name: 1000 * row["seconds"] / row["images"] for name, row in readers[layout].items()}
+        for start in ("first start", "later start"):
+            rows.append((f"reading {dataset}'s annotations, {start}, an image", ms[start], ms[peer], peer, "ms"))
+    return rows
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
