@@ -57,6 +57,8 @@ def check_copy(folder: Path, images: Path, config: Config, generators: dict[str,
     if not path.exists():
         raise UserError(f"anonymization.copy: {path} does not exist; {_command(config, folder)} makes it")
     manifest = read_json(path, "it says what the copy was made of")
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("images"), dict):
+        raise UserError(f"{path}: is none of anonymize.py; remove the folder, and {_command(config, folder)} makes it")
     needed = {
         "layout": config.data.layout,
         "split": "train",

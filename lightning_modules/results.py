@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from anonymization.conditions import parse_condition
-from configs import INCIDENTAL, Config, Experiment
+from configs import INCIDENTAL, Config, Experiment, load_config
 from errors import UserError
 from outputs import write_atomically
 
@@ -57,9 +57,7 @@ def check_run_dir(config: Experiment) -> Path:
     try:
         if not path.exists():
             return run_dir
-        theirs = _essential(
-            OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(config)), OmegaConf.load(path)))
-        )
+        theirs = _essential(load_config(path, schema=type(config)))
     except OSError as error:
         raise UserError(f"output_dir: {run_dir} cannot be read: {error}") from None
     mine = _essential(config)

@@ -172,6 +172,13 @@ def test_a_copy_that_is_not_finished_is_refused(config, copy, tmp_path):
         module(config())
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", '{"images": []}', "{"])
+def test_a_damaged_manifest_is_named(config, copy, tmp_path, content):
+    (tmp_path / "copy/manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"manifest\.json: (is none of anonymize\.py|cannot be read as JSON)"):
+        module(config())
+
+
 def test_a_copy_with_failures_is_refused_unless_bad_images_are_skipped(config, copy, source, tmp_path):
     shutil.rmtree(tmp_path / "copy")
     first, *others = images(source)
@@ -253,6 +260,14 @@ def test_a_generator_matters_to_a_run_that_draws_people_alone(config):
     claim_run_dir(config("condition=body/realistic", "generators.chunk=3"))
     with pytest.raises(UserError, match=r"holds a run with generators\.body=.*streetscenes_body"):
         claim_run_dir(config("condition=body/realistic", "generators.body=other"))
+
+
+@pytest.mark.parametrize("content", ["", "- 1", "seed: x", "nonsense: 1", "{", "model: ${other}"])
+def test_a_damaged_config_in_a_run_s_folder_is_named(config, content):
+    run_dir = claim_run_dir(config("condition=original", "anonymization.copy=null"))
+    (run_dir / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        claim_run_dir(config("condition=original", "anonymization.copy=null"))
 
 
 def test_a_missing_generator_is_named_before_anything_else(config, tmp_path):
