@@ -20,16 +20,7 @@ from typing import Any
 from outputs import write_atomically
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = {  # with what differs from running it alone
-    "startup": [],
-    "training": [],
-    "decoding": [],
-    "readers": [],
-    "evaluation": ["--images", "20", "--peer-images", "3"],
-    "anonymization": [],
-    "generators": [],
-    "memory": [],
-}
+BENCHMARKS = ("startup", "training", "decoding", "readers", "evaluation", "anonymization", "generators", "memory")
 
 
 def machine() -> dict[str, Any]:
@@ -43,7 +34,7 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), help="default: all")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS, help="default: all")
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmarks.json"))
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +45,7 @@ def main() -> int:
         for name in arguments.only:
             print(f"\n== {name}", flush=True)
             numbers = Path(folder) / f"{name}.json"
-            command = [sys.executable, "-m", f"benchmarks.{name}", *BENCHMARKS[name], "--output", numbers]
+            command = [sys.executable, "-m", f"benchmarks.{name}", "--output", numbers]
             if subprocess.run(command, cwd=ROOT).returncode:
                 failed.append(name)
                 continue

@@ -4,26 +4,44 @@ from typing import Any
 
 
 def speed_table(content: dict[str, Any]) -> str:
-    """Put the measured numbers beside each other as Markdown: what, ours, the peer's, the ratio."""
+    """Put the measured numbers beside each other as Markdown: what, ours, the peer's, the ratio; then sentences.
+
+    Args:
+        content: of the file, of which `startup`, `generators` and `memory` need not be there.
+    """
     lines = ["| | anonbench | beside | ratio |", "| --- | ---: | ---: | ---: |"]
     for what, ours, peer, beside, unit in _rows(content):
         ratio = f"{peer / ours:.1f} ×" if peer > 1.5 * ours else f"{100 * (ours / peer - 1):+.0f} %"
         lines.append(f"| {what} | {_short(ours)} {unit} | {_short(peer)} {unit}, {beside} | {ratio} |")
-    seconds = content["startup"]["seconds"]
-    helps = [value for name, value in seconds.items() if name.endswith("--help")]
-    first, imports = seconds["train.py to its first step"], seconds["imports of train.py"]
-    memory = content["memory"]["train.py"]["megabytes"]
     machine = content["training"]["machine"]
-    sentences = [
-        f"`train.py` is at its first step {first:.1f} s after its call, of which the imports of torch, Lightning and",
-        f"the rest take {imports:.1f} s; `--help` of every command takes {min(helps):.2f} to {max(helps):.2f} s.",
-        f"The memory of `train.py` went from {memory[len(memory) // 4]:.0f} MB after a quarter of {len(memory)} epochs",
-        f"to {memory[-1]:.0f} MB at their end.",
-        "",
+    lines += ["", *_startup(content), *_memory(content)]
+    lines += [
         f"{machine['cpu'].strip()}, {machine['cores']} virtual cores, no GPU; torch {machine['torch']}, torchvision",
         f"{machine['torchvision']}, Lightning {machine['pytorch-lightning']}. Medians; ratios within one run.",
     ]
-    return "\n".join([*lines, "", *sentences, ""])
+    return "\n".join([*lines, ""])
+
+
+def _startup(content: dict[str, Any]) -> list[str]:
+    if "startup" not in content:
+        return []
+    seconds = content["startup"]["seconds"]
+    helps = [value for name, value in seconds.items() if name.endswith("--help")]
+    first, imports = seconds["train.py to its first step"], seconds["imports of train.py"]
+    return [
+        f"`train.py` is at its first step {first:.1f} s after its call, of which the imports of torch, Lightning and",
+        f"the rest take {imports:.1f} s; `--help` of every command takes {min(helps):.2f} to {max(helps):.2f} s.",
+    ]
+
+
+def _memory(content: dict[str, Any]) -> list[str]:
+    if "memory" not in content:
+        return []
+    memory = content["memory"]["train.py"]["megabytes"]
+    return [
+        f"The memory of `train.py` went from {memory[len(memory) // 4]:.0f} MB after a quarter of {len(memory)} epochs",
+        f"to {memory[-1]:.0f} MB at their end.",
+    ]
 
 
 def _rows(content: dict[str, Any]) -> list[tuple[str, float, float, str, str]]:
@@ -43,7 +61,7 @@ def _rows(content: dict[str, Any]) -> list[tuple[str, float, float, str, str]]:
                 if peer["name"] in peers:
                     what = f"{row['condition']} of 20 people, 1024 × 2048"
                     rows.append((what, row["total_ms"], peer["total_ms"], peers[peer["name"]], "ms"))
-    generators = content["generators"]["rows"]
+    generators = content["generators"]["rows"] if "generators" in content else []
     for method in dict.fromkeys(row["method"] for row in generators):
         ours, alone, authors = (row["ms"] for row in generators if row["method"] == method)
         rows.append((f"{method}, a person", ours, alone, "one at a time", "ms"))
@@ -63,7 +81,7 @@ def _rows(content: dict[str, Any]) -> list[tuple[str, float, float, str, str]]:
     ):
         ms = {name: 1000 * row["seconds"] / row["images"] for name, row in readers[layout].items()}
         for start in ("first start", "later start"):
-            rows.append((f"reading {dataset}'s annotations, {start}, an image", ms[start], ms[peer], peer, "ms"))
+            rows.append((f"annotations of {dataset}, {start}, an image", ms[start], ms[peer], peer, "ms"))
     return rows
 
 
