@@ -117,8 +117,8 @@ def main() -> None:
         executor = Processes(arguments.jobs)
     logs = LOGS / arguments.sweep.stem
     grid = [Progress(cell, r, logs / f"{r.name}.log") for cell, r in zip(cells, run_dirs, strict=True)]
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         run(grid, executor)
     except KeyboardInterrupt:
@@ -133,7 +133,11 @@ def main() -> None:
     sys.exit(0 if done == len(grid) else 1)
 
 
+_interrupts: list[int] = []  # the signals that asked to stop
+
+
 def _interrupt(number: int, frame: Any) -> NoReturn:
+    _interrupts.append(number)
     raise KeyboardInterrupt
 
 
@@ -196,6 +200,8 @@ def run(grid: list[Progress], executor: "Executor") -> None:
             if all(p.state in ("done", "failed") for p in grid):
                 return
             time.sleep(0.5)
+            if _interrupts:  # while a process was being started, where Python drops the exception
+                raise KeyboardInterrupt
 
 
 def stop(grid: list[Progress]) -> None:
