@@ -4,13 +4,13 @@ Keeps what any number of classes can use (backbone, RPN, heads without their pre
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
 
 from errors import script
 from lightning_modules.models import read_state
+from outputs import replacing
 
 
 def export(checkpoint: Path, output: Path) -> None:
@@ -22,9 +22,8 @@ def export(checkpoint: Path, output: Path) -> None:
     state = read_state(checkpoint, "CHECKPOINT")
     kept = {k: v.half() for k, v in state.items() if "_predictor." not in k}
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    torch.save(kept, temporary)
-    temporary.replace(output)
+    with replacing(output) as temporary:
+        torch.save(kept, temporary)
     print(f"{len(kept)} tensors, {output.stat().st_size / 1e6:.1f} MB in {output}")
 
 

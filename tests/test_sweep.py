@@ -156,6 +156,33 @@ def test_killed_half_way_and_finished_by_a_second_start(monkeypatch):
     assert starts() == {"e-original-seed3": 1, "e-face-blur-seed3": 2, "e-body-blur-seed3": 1}
 
 
+SWALLOWING = """
+import contextlib, os, signal, sys
+sys.path.insert(0, {root!r})
+import executors, sweep
+
+start = executors.Processes.start
+
+def interrupted(self, command, log):
+    with contextlib.suppress(KeyboardInterrupt):  # as Python does with one that comes in the middle of a fork
+        os.kill(os.getpid(), signal.SIGINT)
+    return start(self, command, log)
+
+executors.Processes.start = interrupted
+sweep.main()
+"""
+
+
+def test_an_interrupt_is_not_lost_where_python_drops_it():
+    plan({"e-original-seed3": ["hang"]})
+    Path("swallowing.py").write_text(SWALLOWING.format(root=str(ROOT)))
+    command = [sys.executable, "swallowing.py", "s.yaml", "--jobs", "1"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on" in process.stderr
+    assert not running()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_cleanly(number):
     plan({"e-original-seed3": ["hang"]})
