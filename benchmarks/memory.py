@@ -26,8 +26,8 @@ from outputs import write_atomically
 ROOT = Path(__file__).parents[1]
 BATCH = 2
 
-# glibc's allocator keeps freed memory in an arena a thread, which drifts upward by some MB over a run (1.36 MB an epoch
-# measured) though nothing more is held. With one arena, given back at once, the readings are what is held.
+# glibc's allocator keeps freed memory in an arena a thread. With its own settings and two threads a run drifted upward
+# by 1.36 MB an epoch; with one arena, given back at once, and one thread by 0.06: so these readings are what is held.
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "0"}
 
 
