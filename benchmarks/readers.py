@@ -17,8 +17,6 @@ import argparse
 import json
 import multiprocessing
 import re
-import resource
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -33,6 +31,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.peak import peak_memory
 from configs import load_config
 from datamodules.cityscapes import read_record
 from datamodules.layouts import LAYOUTS
@@ -114,11 +113,6 @@ def write_coco(root: Path, images: int) -> None:
         categories = [{"id": id_, "name": f"class {id_}"} for id_ in range(1, 81)]
         content = {"images": infos, "annotations": annotations, "categories": categories}
         (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def data_module(layout: str, root: Path) -> Any:
