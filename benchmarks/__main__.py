@@ -20,7 +20,17 @@ from typing import Any
 from outputs import write_atomically
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = ("startup", "training", "decoding", "readers", "evaluation", "anonymization", "generators", "memory")
+BENCHMARKS = (
+    "startup",
+    "training",
+    "decoding",
+    "readers",
+    "evaluation",
+    "anonymization",
+    "generators",
+    "copies",
+    "memory",
+)
 
 
 def machine() -> dict[str, Any]:

@@ -6,15 +6,18 @@ Everybody is a pedestrian of StreetScenes, cut as in training. The methods run o
 says, and on one person at a time; the authors' way (Hukkelås & Lindseth 2023) is one person at a time with the whole
 generator in every step, gradients of all its weights, histograms of 256 exponentials per pixel, and scikit-image.
 It does the first few of the people only. All share a process and a generator; times are medians of rounds in which
-each has its turn, ratios are to the batch.
+each has its turn, ratios are to the batch. Memory is what one run adds to the peak of a process of its own that has
+read the generator and drawn the people.
 """
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -33,16 +36,19 @@ from anonymization.methods.histogram import RealisticHM
 from anonymization.methods.latent_optimization import RealisticHMLO
 from anonymization.methods.realistic import CHUNK, Realistic
 from anonymization.regions import Regions, body_regions
+from benchmarks.peak import peak_memory
 from datamodules.streetscenes.scene import draw_scene
 from outputs import write_atomically
 from tests.anonymization import realistic_reference as reference
 from tests.anonymization.generators import StandIn
 
+# Ours, and the authors' way.
 METHODS = {
     "realistic": (Realistic, reference.realistic),
     "realistic_hm": (RealisticHM, reference.realistic_hm),
     "realistic_hm_lo": (RealisticHMLO, reference.realistic_hm_lo),
 }
+AUTHORS = "the authors' way"
 SCENE_SIZE = (512, 1024)
 
 
@@ -83,6 +89,30 @@ def seconds(function: Callable[[Crops], object], crops: Crops) -> float:
     return (time.perf_counter() - start) / len(crops)
 
 
+def contenders(method: str, generator: Generator, chunk: int) -> dict[str, Callable[[Crops], object]]:
+    """What anonymizes crops by ``method``; the last is the authors' way."""
+    ours, authors = METHODS[method]
+    return {
+        f"{chunk} at once": ours(generator, chunk),
+        "one at a time": ours(generator, 1),
+        AUTHORS: partial(authors, generator),
+    }
+
+
+def people_of(name: str, crops: Crops, few: int) -> Crops:
+    """Those that a contender anonymizes."""
+    return Crops(*(getattr(crops, field.name)[:few] for field in fields(Crops))) if name == AUTHORS else crops
+
+
+def peak_growth(spec: str, method: str, name: str, people: int, few: int, chunk: int, threads: int) -> float:
+    """Megabytes that one run of a contender adds to this process's peak, on the CPU."""
+    torch.set_num_threads(threads)
+    generator, crops = load(spec), draw_people(people, torch.device("cpu"))
+    before = peak_memory()
+    contenders(method, generator, chunk)[name](people_of(name, crops, few))
+    return peak_memory() - before
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="weights/streetscenes_body.safetensors", help="or stand-in")
@@ -98,32 +128,32 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     generator = load(arguments.generator).to(arguments.device)
     crops = draw_people(arguments.people, arguments.device)
-    few = Crops(*(getattr(crops, field.name)[: arguments.authors_people] for field in fields(Crops)))
+    few = people_of(AUTHORS, crops, arguments.authors_people)
+    context = multiprocessing.get_context("spawn")
 
     table = Table("method", "", box=None)
-    for column in ("people/s", "ms a person", "ratio"):
+    for column in ("people/s", "ms a person", "ratio", "MB"):
         table.add_column(column, justify="right")
     rows = []
-    for method, (ours, authors) in METHODS.items():
+    for method in METHODS:
         if method == "realistic_hm_lo" and not isinstance(generator, LatentGenerator):
             continue
-        contenders = {
-            f"{arguments.chunk} at once": (ours(generator, arguments.chunk), crops),
-            "one at a time": (ours(generator, 1), crops),
-            "the authors' way": (lambda crops, authors=authors: authors(generator, crops), few),
-        }
-        times: dict[str, list[float]] = {name: [] for name in contenders}
+        functions = contenders(method, generator, arguments.chunk)
+        times: dict[str, list[float]] = {name: [] for name in functions}
         Realistic(generator)(few)  # warm-up
         for _ in range(arguments.rounds):
-            for name, contender in contenders.items():
-                times[name].append(seconds(*contender))
+            for name, function in functions.items():
+                times[name].append(seconds(function, people_of(name, crops, arguments.authors_people)))
         medians = {name: statistics.median(values) for name, values in times.items()}
         batch = next(iter(medians.values()))
         for name, value in medians.items():
-            row = {"method": method, "name": name, "ms": 1000 * value, "ratio": value / batch}
+            sizes = arguments.people, arguments.authors_people, arguments.chunk, arguments.threads
+            with context.Pool(1) as pool:
+                peak = pool.apply(peak_growth, (arguments.generator, method, name, *sizes))
+            row = {"method": method, "name": name, "ms": 1000 * value, "ratio": value / batch, "peak_mb": peak}
             rows.append(row)
             first = method if value is batch else ""
-            table.add_row(first, name, f"{1 / value:.2f}", f"{row['ms']:.1f}", f"{row['ratio']:.2f}")
+            table.add_row(first, name, f"{1 / value:.2f}", f"{row['ms']:.1f}", f"{row['ratio']:.2f}", f"{peak:.0f}")
     console = Console(width=100)
     console.print(table)
     about = {"generator": generator.name, "device": str(arguments.device), "threads": arguments.threads}

@@ -11,7 +11,9 @@ def speed_table(content: dict[str, Any]) -> str:
     """
     lines = ["| | anonbench | beside | ratio |", "| --- | ---: | ---: | ---: |"]
     for what, ours, peer, beside, unit in _rows(content):
-        ratio = f"{peer / ours:.1f} ×" if peer > 1.5 * ours else f"{100 * (ours / peer - 1):+.0f} %"
+        ratio = f"{100 * (ours / peer - 1):+.0f} %"
+        if not 0.9 < peer / ours < 1.1:
+            ratio = f"{peer / ours:.1f} ×" if peer > ours else f"{ours / peer:.1f} × slower"
         lines.append(f"| {what} | {_short(ours)} {unit} | {_short(peer)} {unit}, {beside} | {ratio} |")
     machine = content["training"]["machine"]
     lines += ["", *_startup(content), *_memory(content)]
