@@ -32,11 +32,14 @@ from lightning_modules.mishaps import NO_TENSORS
 
 # The small models train on a CPU: DESIGN measured that the stock heads cost most of a step at 160 × 320 pixels, and
 # with narrow heads the backbone does, so all are narrow. A step of four such images takes half a second on a core.
+# People there are a few cells of the FPN's finest level wide. So every region is pooled from the stem too, which has
+# twice that resolution, and with one sample a bin: torchvision's four take a fifth of a step and show nothing more.
 SMALL_WIDTH = 32  # channels of the first stage; ResNet-18 has 64
 SMALL_CHANNELS = 64  # of the FPN and the mask or keypoint head
+SMALL_POOLED = SMALL_CHANNELS + SMALL_WIDTH
 SMALL_BOX_HEAD = 256
 SMALL_HEAD_LAYERS = 2
-SMALL_ANCHORS = ((8,), (16,), (32,), (64,), (128,))  # pixels: the smallest people are 12 pixels high
+SMALL_ANCHORS = ((8,), (16,), (32,), (64,), (128,))  # pixels
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
@@ -69,10 +72,36 @@ def _small_resnet() -> nn.Module:
     return body
 
 
+class _StemFPN(BackboneWithFPN):
+    """An FPN that hands the stem's output on beside its levels."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        layers = self.body(x)
+        stem = layers.pop("stem")
+        return self.fpn(layers) | {"stem": stem}
+
+
+class _StemRoIAlign(MultiScaleRoIAlign):
+    """RoIAlign of the FPN's level that suits a box, and of the stem, one after the other in the channels."""
+
+    def __init__(self, output_size: int) -> None:
+        super().__init__(["0", "1", "2", "3"], output_size, sampling_ratio=1)
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        coarse = super().forward(x, boxes, image_shapes)
+        fine = roi_align(x["stem"], boxes, self.output_size, spatial_scale=1 / 2, sampling_ratio=1)
+        return torch.cat([coarse, fine.to(coarse.dtype)], dim=1)
+
+
+def _without_stem(rpn: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    images, features, *targets = inputs  # an RPN proposes from all that it is given
+    return images, {name: level for name, level in features.items() if name != "stem"}, *targets
+
+
 def _small_parts(arguments: dict[str, Any]) -> dict[str, Any]:
-    backbone = BackboneWithFPN(
+    backbone = _StemFPN(
         _small_resnet(),
-        return_layers={f"layer{i}": str(i - 1) for i in range(1, 5)},
+        return_layers={"relu": "stem"} | {f"layer{i}": str(i - 1) for i in range(1, 5)},
         in_channels_list=[SMALL_WIDTH * 2**stage for stage in range(4)],
         out_channels=SMALL_CHANNELS,
         norm_layer=_group_norm,
@@ -82,29 +111,36 @@ def _small_parts(arguments: dict[str, Any]) -> dict[str, Any]:
         "backbone": backbone,
         "rpn_anchor_generator": anchors,
         "rpn_head": RPNHead(SMALL_CHANNELS, anchors.num_anchors_per_location()[0]),
-        "box_head": TwoMLPHead(SMALL_CHANNELS * 7**2, SMALL_BOX_HEAD),
+        "box_roi_pool": _StemRoIAlign(7),
+        "box_head": TwoMLPHead(SMALL_POOLED * 7**2, SMALL_BOX_HEAD),
     }
     return parts | arguments
 
 
 def maskrcnn_small(num_classes: int, **arguments: Any) -> MaskRCNN:
-    """Mask R-CNN on a half-width ResNet-18-FPN with GroupNorm and narrow heads."""
-    return MaskRCNN(
+    """Mask R-CNN on a half-width ResNet-18-FPN with GroupNorm and narrow heads, which see the stem too."""
+    model = MaskRCNN(
         **_small_parts(arguments),
         box_predictor=FastRCNNPredictor(SMALL_BOX_HEAD, num_classes),
-        mask_head=MaskRCNNHeads(SMALL_CHANNELS, (SMALL_CHANNELS,) * SMALL_HEAD_LAYERS, dilation=1),
+        mask_roi_pool=_StemRoIAlign(14),
+        mask_head=MaskRCNNHeads(SMALL_POOLED, (SMALL_CHANNELS,) * SMALL_HEAD_LAYERS, dilation=1),
         mask_predictor=MaskRCNNPredictor(SMALL_CHANNELS, SMALL_CHANNELS, num_classes),
     )
+    model.rpn.register_forward_pre_hook(_without_stem)
+    return model
 
 
 def keypointrcnn_small(num_classes: int, **arguments: Any) -> KeypointRCNN:
-    """Keypoint R-CNN on a half-width ResNet-18-FPN with GroupNorm and narrow heads."""
-    return KeypointRCNN(
+    """Keypoint R-CNN on a half-width ResNet-18-FPN with GroupNorm and narrow heads, which see the stem too."""
+    model = KeypointRCNN(
         **_small_parts(arguments),
         box_predictor=FastRCNNPredictor(SMALL_BOX_HEAD, num_classes),
-        keypoint_head=KeypointRCNNHeads(SMALL_CHANNELS, (SMALL_CHANNELS,) * 2 * SMALL_HEAD_LAYERS),
+        keypoint_roi_pool=_StemRoIAlign(14),
+        keypoint_head=KeypointRCNNHeads(SMALL_POOLED, (SMALL_CHANNELS,) * 2 * SMALL_HEAD_LAYERS),
         keypoint_predictor=KeypointRCNNPredictor(SMALL_CHANNELS, 17),
     )
+    model.rpn.register_forward_pre_hook(_without_stem)
+    return model
 
 
 class RoIAlignV2(MultiScaleRoIAlign):

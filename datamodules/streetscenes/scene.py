@@ -228,10 +228,10 @@ def _described(cutout: _Cutout, index: int, owners: NDArray[np.int32]) -> SceneO
 
 
 def _seen_keypoints(keypoints: NDArray[np.float64], visible: NDArray[np.bool_]) -> NDArray[np.float64]:
-    height, width = visible.shape
+    right, low = visible.shape[1] - 0.1, visible.shape[0] - 0.1  # files give tenths: beyond, they would say outside
     seen = np.zeros_like(keypoints)
     for row, (x, y, own) in enumerate(keypoints):
-        if 0 <= x < width and 0 <= y < height:
+        if 0 <= x <= right and 0 <= y <= low:
             seen[row] = x, y, own if visible[int(y), int(x)] else 1
     return seen
 

@@ -160,6 +160,23 @@ def test_settings_of_the_standard_schedules_take_effect(name):
         assert heads.mask_predictor.mask_fcn_logits.weight.std().item() == pytest.approx(0.001, rel=0.1)
 
 
+def test_small_models_pool_from_the_stem_and_propose_without_it():
+    """On ramps of the image's x, a bin has the value at its centre, in cells of the level and of the stem."""
+    model = build_model(config("maskrcnn_small"), 4).eval()
+    features = model.backbone(torch.rand(1, 3, 128, 256))
+    assert [tuple(f.shape[-2:]) for f in features.values()] == [(32, 64), (16, 32), (8, 16), (4, 8), (2, 4), (64, 128)]
+    ramps = {name: torch.arange(float(f.shape[-1])).expand(1, 1, *f.shape[-2:]).clone() for name, f in features.items()}
+    box = torch.tensor([[40.0, 40.0, 96.0, 96.0]])
+    (pooled,) = model.roi_heads.box_roi_pool(ramps, [box], [(128, 256)])
+    centres = 40 + 8 * (torch.arange(7) + 0.5)
+    torch.testing.assert_close(pooled, torch.stack([centres / 4, centres / 2])[:, None].expand(2, 7, 7))
+
+    levels = []
+    model.rpn.head.register_forward_hook(lambda module, inputs, outputs: levels.append(len(inputs[0])))
+    model([torch.rand(3, 64, 96)])
+    assert levels == [5]
+
+
 def test_roi_align_v2_samples_at_half_pixels():
     """On a ramp, a bin has the value at its centre: of the image's x, x / stride - 0.5 on a feature map."""
     features = {str(level): torch.arange(256.0 / 2**level).expand(1, 1, 64, -1).clone() for level in range(4)}
