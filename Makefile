@@ -25,12 +25,15 @@ copies: setup
 	for method in blur mask_out realistic realistic_hm realistic_hm_lo; do $(BIN)/python anonymize.py \
 		--config configs/quickstart.yaml condition=body/$$method output=data/copies/body-$$method || exit 1; done
 
-# What sweeps/streetscenes.yaml trains on.
+# What the sweeps of the embedded study train on: the names begin with streetscenes.
 study-copies: setup
 	for condition in face/blur face/mask_out face/realistic \
 		body/blur body/mask_out body/realistic body/realistic_hm body/realistic_hm_lo; do $(BIN)/python anonymize.py \
 		--config configs/streetscenes.yaml condition=$$condition \
 		output=data/streetscenes_copies/$$(echo $$condition | tr / -) || exit 1; done
+	for condition in face/blur face/mask_out face/realistic body/blur body/mask_out body/realistic; do \
+		$(BIN)/python anonymize.py --config configs/streetscenes_keypoints.yaml condition=$$condition \
+		output=data/streetscenes_keypoints_copies/$$(echo $$condition | tr / -) || exit 1; done
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

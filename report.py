@@ -51,6 +51,12 @@ def report(arguments: list[str]) -> None:
         action=argparse.BooleanOptionalAction,
         help="show training images in the page, as recorded too; by default drawn ones alone, which show nobody real",
     )
+    parser.add_argument(
+        "--reading",
+        type=Path,
+        metavar="FILE",
+        help="a text for the page; {streetscenes body/blur AP_person change} in it becomes that number",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for the page, the tables and the figures")
     chosen = parser.parse_args(arguments)
     if bool(chosen.results) == bool(chosen.wandb):
@@ -60,11 +66,13 @@ def report(arguments: list[str]) -> None:
     from reporting.figures import write_figures, write_overview
     from reporting.findings import read_audits
     from reporting.page import find_examples, write_page
+    from reporting.reading import read_reading
     from reporting.results import collect, collect_wandb
 
     audits = read_audits(chosen.audits)
     runs, problems = collect_wandb(chosen.wandb) if chosen.wandb else collect(chosen.results)
     comparisons = compare(runs)
+    reading = read_reading(chosen.reading, comparisons) if chosen.reading else []
     show(comparisons, problems)
     write(comparisons, problems, chosen.output)
     figures = {
@@ -82,6 +90,7 @@ def report(arguments: list[str]) -> None:
         overview=write_overview(comparisons, chosen.output / "figures"),
         examples=examples,
         audits=audits,
+        reading=reading,
     )
     print(f"{page}; tables and figures beside it")
 

@@ -1,6 +1,6 @@
 """Make a small file of weights to start from: ``python -m lightning_modules.export CHECKPOINT FILE``.
 
-Keeps what any number of classes can use (backbone, RPN, heads without their predictors) in half precision.
+Keeps what any number of classes can use (all but the last layers, of which classes have rows) in half precision.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def export(checkpoint: Path, output: Path) -> None:
         UserError: it is none.
     """
     state = read_state(checkpoint, "CHECKPOINT")
-    kept = {k: v.half() for k, v in state.items() if "_predictor." not in k}
+    kept = {k: v.half() for k, v in state.items() if "_predictor." not in k or "conv5_mask" in k}
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as temporary:
         torch.save(kept, temporary)

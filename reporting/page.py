@@ -74,6 +74,7 @@ def write_page(
     overview: Mapping[str, Path],
     examples: Mapping[str, Examples],
     audits: Sequence[dict[str, Any]] = (),
+    reading: Sequence[str] = (),
 ) -> Path:
     """Write ``index.html``; the same input makes the same bytes.
 
@@ -85,6 +86,7 @@ def write_page(
         overview: what `figures.write_overview` has written.
         examples: by name of the comparison what `find_examples` has found.
         audits: that the figures were drawn with.
+        reading: paragraphs of what its authors read in the numbers.
 
     Returns:
         The page.
@@ -124,6 +126,7 @@ def write_page(
     html = environment.get_template("page.html").render(
         sections=sections,
         basis=basis(comparisons),
+        reading=reading,
         real=[c.name for c in comparisons if examples[c.name].real],
         problems=[*problems, *(f"{c.name}: {problem}" for c in comparisons for problem in c.problems)],
         overview=[_figure(path, describe_overview(comparisons), output) for path in overview.values()],

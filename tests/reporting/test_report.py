@@ -109,6 +109,14 @@ def test_wandb_makes_the_same_files(tmp_path, call, monkeypatch):
         assert (tmp_path / "wandb" / name).read_text() == (tmp_path / "files" / name).read_text()
 
 
+def test_the_page_has_what_its_authors_read(tmp_path, call):
+    for condition, ap in (("original", 20.0), ("body/blur", 15.25)):
+        write(run(condition, 0, {AP: ap}), tmp_path)
+    (tmp_path / "reading.txt").write_text("Blur costs\n{d-e body/blur AP change} & <no> more.")
+    assert call(tmp_path, "--reading", tmp_path / "reading.txt", "--output", tmp_path / "report")[0] == 0
+    assert "<p>Blur costs -4.8 &amp; &lt;no&gt; more.</p>" in (tmp_path / "report/index.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -117,6 +125,7 @@ def test_wandb_makes_the_same_files(tmp_path, call, monkeypatch):
         (["table", "{tmp}", "--output", "{tmp}/out"], "error: table does not exist"),
         (["docs/study", "--output", "setup.cfg/out"], "error: --output: setup.cfg/out cannot be written"),
         (["docs/study", "--audits", "nowhere", "--output", "{tmp}"], "error: nowhere does not exist; python audit.py"),
+        (["docs/study", "--reading", "nowhere", "--output", "{tmp}"], "error: --reading: nowhere cannot be read"),
         (["docs/study"], "the following arguments are required: --output"),
         (["--output", "{tmp}"], "give either folders of results or --wandb"),
         (["docs/study", "--wandb", "a/b", "--output", "{tmp}"], "give either folders of results or --wandb"),
