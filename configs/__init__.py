@@ -1,7 +1,7 @@
 """The typed schema of an experiment, and how its YAML file and overrides become one resolved `Config`.
 
 Every key of every experiment stands here, or in `anonymization.options`, with its type, meaning and default. A file
-may name one base file in ``extends``; later sources win: schema, base, file, command line.
+may name a file in ``extends`` that it changes, and so may that; later sources win: schema, base, file, command line.
 """
 
 import types
@@ -161,7 +161,7 @@ def load_config(path: str | Path, overrides: list[str] = (), schema: type[Schema
     """Read an experiment file and command-line overrides into a resolved, checked config.
 
     Args:
-        path: YAML file with keys of the schema and, at most once, ``extends: FILE`` (relative to it).
+        path: YAML file with keys of the schema and, perhaps, ``extends: FILE`` (relative to it).
         overrides: ``key=value`` or ``--key=value`` with dotted keys; values are YAML.
         schema: `Config` or `GeneratorExperiment`.
 
@@ -171,15 +171,9 @@ def load_config(path: str | Path, overrides: list[str] = (), schema: type[Schema
     """
     path = Path(path)
     config = OmegaConf.structured(schema)
-    content = _read_yaml(path)
-    if base := content.pop("extends", None):
-        base_path = path.parent / str(base)
-        base_content = _read_yaml(base_path)
-        if "extends" in base_content:
-            raise UserError(f"{base_path}: a base config cannot extend another one; move the keys of {base_path.name}")
-        _merge(config, base_content, str(base_path))
-    config.name = path.stem
-    _merge(config, content, str(path))
+    for source, content in _read_chain(path):
+        config.name = path.stem
+        _merge(config, content, str(source))
     _override(config, overrides)
     _resolve(config, str(path))
     _check(config, path)
@@ -199,14 +193,12 @@ def load_cell(cell: str, overrides: list[str] = ()) -> Config:
 
 
 def trains_generator(path: str | Path) -> bool:
-    """Say whether an experiment file, or the one it extends, is about a generator: a `GeneratorExperiment`.
+    """Say whether an experiment file, or one that it extends, is about a generator: a `GeneratorExperiment`.
 
     Raises:
         UserError: it cannot be read.
     """
-    content = _read_yaml(Path(path))
-    files = [content, _read_yaml(Path(path).parent / str(content.extends))] if "extends" in content else [content]
-    return any("generator" in file for file in files)
+    return any("generator" in content for _, content in _read_chain(Path(path)))
 
 
 def split_arguments(schema: type, arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -253,6 +245,20 @@ def _override(config: DictConfig, overrides: list[str]) -> None:
 
 def _read_yaml(path: Path) -> DictConfig:
     return read_mapping("config", path, OmegaConf.load)
+
+
+def _read_chain(path: Path) -> list[tuple[Path, DictConfig]]:
+    """Read a file and those it extends, the last base first."""
+    chain: list[tuple[Path, DictConfig]] = []
+    while True:
+        if any(path.resolve() == read.resolve() for read, _ in chain):
+            raise UserError(f"{chain[0][0]}: extends: '{path.name}' extends this file in its turn")
+        content = _read_yaml(path)
+        chain.insert(0, (path, content))
+        base = content.pop("extends", None)
+        if not base:
+            return chain
+        path = path.parent / str(base)
 
 
 def _resolve(config: DictConfig, source: str) -> None:
