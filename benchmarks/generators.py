@@ -7,7 +7,7 @@ says, and on one person at a time; the authors' way (Hukkelås & Lindseth 2023) 
 generator in every step, gradients of all its weights, histograms of 256 exponentials per pixel, and scikit-image.
 It does the first few of the people only. All share a process and a generator; times are medians of rounds in which
 each has its turn, ratios are to the batch. Memory is what one run adds to the peak of a process of its own that has
-read the generator and drawn the people.
+read the generator and has the crops.
 """
 
 import argparse
@@ -104,12 +104,12 @@ def people_of(name: str, crops: Crops, few: int) -> Crops:
     return Crops(*(getattr(crops, field.name)[:few] for field in fields(Crops))) if name == AUTHORS else crops
 
 
-def peak_growth(spec: str, method: str, name: str, people: int, few: int, chunk: int, threads: int) -> float:
-    """Megabytes that one run of a contender adds to this process's peak, on the CPU."""
+def peak_growth(spec: str, method: str, name: str, crops: Crops, chunk: int, threads: int) -> float:
+    """Megabytes that one run of a contender adds to the peak of this process, on the CPU."""
     torch.set_num_threads(threads)
-    generator, crops = load(spec), draw_people(people, torch.device("cpu"))
+    contender = contenders(method, load(spec), chunk)[name]
     before = peak_memory()
-    contenders(method, generator, chunk)[name](people_of(name, crops, few))
+    contender(crops)
     return peak_memory() - before
 
 
@@ -129,7 +129,9 @@ def main() -> None:
     generator = load(arguments.generator).to(arguments.device)
     crops = draw_people(arguments.people, arguments.device)
     few = people_of(AUTHORS, crops, arguments.authors_people)
-    context = multiprocessing.get_context("spawn")
+    # A process that this one starts by itself would begin with this one's peak.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.generators"])
 
     table = Table("method", "", box=None)
     for column in ("people/s", "ms a person", "ratio", "MB"):
@@ -147,9 +149,10 @@ def main() -> None:
         medians = {name: statistics.median(values) for name, values in times.items()}
         batch = next(iter(medians.values()))
         for name, value in medians.items():
-            sizes = arguments.people, arguments.authors_people, arguments.chunk, arguments.threads
+            own = people_of(name, crops, arguments.authors_people).to(torch.device("cpu"))
             with context.Pool(1) as pool:
-                peak = pool.apply(peak_growth, (arguments.generator, method, name, *sizes))
+                task = arguments.generator, method, name, own, arguments.chunk, arguments.threads
+                peak = pool.apply(peak_growth, task)
             row = {"method": method, "name": name, "ms": 1000 * value, "ratio": value / batch, "peak_mb": peak}
             rows.append(row)
             first = method if value is batch else ""

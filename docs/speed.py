@@ -7,7 +7,7 @@ def speed_table(content: dict[str, Any]) -> str:
     """Put the measured numbers beside each other as Markdown: what, ours, the peer's, the ratio; then sentences.
 
     Args:
-        content: of the file, of which `startup`, `generators` and `memory` need not be there.
+        content: of the file, of which `startup`, `generators`, `copies` and `memory` need not be there.
     """
     lines = ["| | anonbench | beside | ratio |", "| --- | ---: | ---: | ---: |"]
     for what, ours, peer, beside, unit in _rows(content):
@@ -16,7 +16,7 @@ def speed_table(content: dict[str, Any]) -> str:
             ratio = f"{peer / ours:.1f} ×" if peer > ours else f"{ours / peer:.1f} × slower"
         lines.append(f"| {what} | {_short(ours)} {unit} | {_short(peer)} {unit}, {beside} | {ratio} |")
     machine = content["training"]["machine"]
-    lines += ["", *_startup(content), *_memory(content)]
+    lines += ["", *_startup(content), *_copies(content), *_memory(content)]
     lines += [
         f"{machine['cpu'].strip()}, {machine['cores']} virtual cores, no GPU; torch {machine['torch']}, torchvision",
         f"{machine['torchvision']}, Lightning {machine['pytorch-lightning']}. Medians; ratios within one run.",
@@ -33,6 +33,20 @@ def _startup(content: dict[str, Any]) -> list[str]:
     return [
         f"`train.py` is at its first step {first:.1f} s after its call, of which the imports of torch, Lightning and",
         f"the rest take {imports:.1f} s; `--help` of every command takes {min(helps):.2f} to {max(helps):.2f} s.",
+    ]
+
+
+def _copies(content: dict[str, Any]) -> list[str]:
+    if "copies" not in content:
+        return []
+    copies = content["copies"]
+    of = {row["condition"]: row for row in copies["rows"]}
+    blur, search = of["body/blur"], of["body/realistic_hm_lo"]
+    height, width = copies["size"]
+    return [
+        f"`anonymize.py` writes {copies['images']} images of {height} × {width} with {copies['workers']} workers in"
+        f" {blur['seconds']:.0f} s (body/blur) to {search['seconds']:.0f} s (body/realistic_hm_lo),",
+        f"start-up included; its largest process then has {blur['largest_mb']:,.0f} and {search['largest_mb']:,.0f} MB.",
     ]
 
 
