@@ -16,7 +16,7 @@ def speed_table(content: dict[str, Any]) -> str:
             ratio = f"{peer / ours:.1f} ×" if peer > ours else f"{ours / peer:.1f} × slower"
         lines.append(f"| {what} | {_short(ours)} {unit} | {_short(peer)} {unit}, {beside} | {ratio} |")
     machine = content["training"]["machine"]
-    lines += ["", *_startup(content), *_copies(content), *_memory(content)]
+    lines += ["", *_startup(content), *_generation(content), *_copies(content), *_memory(content)]
     lines += [
         f"{machine['cpu'].strip()}, {machine['cores']} virtual cores, no GPU; torch {machine['torch']}, torchvision",
         f"{machine['torchvision']}, Lightning {machine['pytorch-lightning']}. Medians; ratios within one run.",
@@ -33,6 +33,20 @@ def _startup(content: dict[str, Any]) -> list[str]:
     return [
         f"`train.py` is at its first step {first:.1f} s after its call, of which the imports of torch, Lightning and",
         f"the rest take {imports:.1f} s; `--help` of every command takes {min(helps):.2f} to {max(helps):.2f} s.",
+    ]
+
+
+def _generation(content: dict[str, Any]) -> list[str]:
+    if "generators" not in content:
+        return []
+    peaks: dict[str, list[float]] = {}
+    for row in content["generators"]["rows"]:
+        peaks.setdefault(row["method"], []).append(row["peak_mb"])
+    batch = content["generators"]["rows"][0]["name"]
+    (least, *_), (most, _, authors) = peaks["realistic"], peaks["realistic_hm_lo"]
+    return [
+        f"Generating people {batch} adds {least:.0f} MB (realistic) to {most:.0f} MB (realistic_hm_lo) to the peak memory",
+        f"of a process; the authors' procedure for the latter, one at a time, {authors:.0f} MB.",
     ]
 
 
