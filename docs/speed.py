@@ -45,8 +45,8 @@ def _generation(content: dict[str, Any]) -> list[str]:
     batch = content["generators"]["rows"][0]["name"]
     (least, *_), (most, _, authors) = peaks["realistic"], peaks["realistic_hm_lo"]
     return [
-        f"Generating people {batch} adds {least:.0f} MB (realistic) to {most:.0f} MB (realistic_hm_lo) to the peak memory",
-        f"of a process; the authors' procedure for the latter, one at a time, {authors:.0f} MB.",
+        f"Generating people {batch} adds {least:.0f} MB (realistic) to {most:.0f} MB (realistic_hm_lo) to the peak",
+        f"memory of a process; the authors' procedure for the latter, one at a time, {authors:.0f} MB.",
     ]
 
 
@@ -55,12 +55,14 @@ def _copies(content: dict[str, Any]) -> list[str]:
         return []
     copies = content["copies"]
     of = {row["condition"]: row for row in copies["rows"]}
-    blur, search = of["body/blur"], of["body/realistic_hm_lo"]
+    (blur, seconds), (search, most) = (
+        (of[condition]["largest_mb"], of[condition]["seconds"]) for condition in ("body/blur", "body/realistic_hm_lo")
+    )
     height, width = copies["size"]
     return [
         f"`anonymize.py` writes {copies['images']} images of {height} × {width} with {copies['workers']} workers in"
-        f" {blur['seconds']:.0f} s (body/blur) to {search['seconds']:.0f} s (body/realistic_hm_lo),",
-        f"start-up included; its largest process then has {blur['largest_mb']:,.0f} and {search['largest_mb']:,.0f} MB.",
+        f" {seconds:.0f} s (body/blur) to {most:.0f} s (body/realistic_hm_lo),",
+        f"start-up included; its largest process then has {blur:,.0f} and {search:,.0f} MB.",
     ]
 
 
