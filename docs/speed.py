@@ -55,14 +55,13 @@ def _copies(content: dict[str, Any]) -> list[str]:
         return []
     copies = content["copies"]
     of = {row["condition"]: row for row in copies["rows"]}
-    (blur, seconds), (search, most) = (
-        (of[condition]["largest_mb"], of[condition]["seconds"]) for condition in ("body/blur", "body/realistic_hm_lo")
-    )
+    blur, search = of["body/blur"], of["body/realistic_hm_lo"]
+    memory = f"{blur['largest_mb']:,.0f} and {search['largest_mb']:,.0f} MB"
     height, width = copies["size"]
     return [
         f"`anonymize.py` writes {copies['images']} images of {height} × {width} with {copies['workers']} workers in"
-        f" {seconds:.0f} s (body/blur) to {most:.0f} s (body/realistic_hm_lo),",
-        f"start-up included; its largest process then has {blur:,.0f} and {search:,.0f} MB.",
+        f" {blur['seconds']:.0f} s (body/blur) to {search['seconds']:.0f} s (body/realistic_hm_lo),",
+        f"start-up included; its largest process then has {memory}.",
     ]
 
 
