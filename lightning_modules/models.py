@@ -31,7 +31,7 @@ from errors import UserError, nearest
 from lightning_modules.mishaps import NO_TENSORS
 
 # The small models train on a CPU: DESIGN measured that the stock heads cost most of a step at 160 × 320 pixels, and
-# with narrow heads the backbone does, so all are narrow. A step of four such images takes half a second on a core.
+# with narrow heads the backbone does, so all are narrow. A step of four such images takes 0.6 s on a core.
 # People there are a few cells of the FPN's finest level wide. So every region is pooled from the stem too, which has
 # twice that resolution, and with one sample a bin: torchvision's four take a fifth of a step and show nothing more.
 SMALL_WIDTH = 32  # channels of the first stage; ResNet-18 has 64
