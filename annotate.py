@@ -417,7 +417,7 @@ def write(path: Path, found: list[Faces], layout: str) -> None:
         boxes = faces.boxes if layout == "cityscapes" else [box[:4] for box in faces.boxes]
         if faces.found:
             with_owners = {"boxes": boxes, "keypoint_indices": faces.owners}
-            content[faces.image_id] = with_owners if layout.startswith("coco") else boxes
+            content[faces.image_id] = boxes if layout in ("cityscapes", "bdd100k") else with_owners
     write_atomically(path, json.dumps(content))
 
 

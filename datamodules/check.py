@@ -283,7 +283,7 @@ def inspect_polygons(path: Path) -> Inspection:
 
 
 def _coco(datamodule: "DetectionDataModule", split: str, images: list[Path]) -> tuple[list[Finding], list[Job]]:
-    path = datamodule.root / "annotations" / f"{datamodule.task}_{split}2017.json"
+    path = datamodule.annotation_file(datamodule.task, split)
     return _coco_findings(path, datamodule.root / datamodule.image_folder(split), images), []
 
 
@@ -341,6 +341,7 @@ CHECKED = {
     "coco_instances": Layout({"train": 118_287, "val": 5000}, None, _coco),
     "coco_keypoints": Layout({"train": 118_287, "val": 5000}, None, _coco),
     "bdd100k": Layout({"train": 7000, "val": 1000}, (720, 1280), _bdd100k, numbered=True),
+    "own": Layout({}, None, _coco),
 }
 
 

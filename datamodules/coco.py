@@ -1,4 +1,7 @@
-"""COCO: ``SPLIT2017/*.jpg`` with ``annotations/instances_SPLIT2017.json`` and ``person_keypoints_SPLIT2017.json``."""
+"""COCO: ``SPLIT2017/*.jpg`` with ``annotations/instances_SPLIT2017.json`` and ``person_keypoints_SPLIT2017.json``.
+
+And datasets of one's own in its format: ``SPLIT/*.jpg`` with ``annotations/instances_SPLIT.json``.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,27 +24,25 @@ Annotation = dict[str, Any]  # an object as COCO's files have it
 
 class _CocoDataModule(DetectionDataModule):
     annotation_paths: ClassVar[tuple[str, ...]] = ("annotations",)
+    year: ClassVar[str] = "2017"  # after the split in the names of files
     faces_name: ClassVar[str] = "boxes_{split}2017.json"
     task: ClassVar[str]  # the annotation file's first word
+    people_task: ClassVar[str] = "person_keypoints"  # that of the file with the people
 
     def image_folder(self, split: str) -> Path:
         """See the base class."""
-        return Path(f"{split}2017")
+        return Path(f"{split}{self.year}")
 
     def sources(self, split: str, region: str) -> list[Path]:
         """See the base class."""
-        tasks = [self.task] if region == "none" else [self.task, "person_keypoints"]
-        annotations = [self._annotation_file(task, split) for task in dict.fromkeys(tasks)]
+        tasks = [self.task] if region == "none" else [self.task, self.people_task]
+        annotations = [self.annotation_file(task, split) for task in dict.fromkeys(tasks)]
         faces = [self.faces_file(split)] if region == "face" else []
         return [self.root / self.image_folder(split), *annotations, *faces]
 
     def plan(self, split: str, region: str) -> Plan:
-        """See the base class.
-
-        The people are the annotations of person_keypoints with at least one labelled keypoint, in the
-        instances task too (PROTOCOL: regions).
-        """
-        path, folder = self._annotation_file(self.task, split), self.root / self.image_folder(split)
+        """See the base class."""
+        path, folder = self.annotation_file(self.task, split), self.root / self.image_folder(split)
         content = read_json(path, f"it annotates {folder}")
         by_image = group_by_image(path, content)
         with naming(path, "categories"):
@@ -50,10 +51,11 @@ class _CocoDataModule(DetectionDataModule):
             check_unique((name for _, name in categories), "name")
             if not all(isinstance(name, str) for _, name in categories):
                 raise ValueError("a name is no text")
-        people = {} if region == "none" else self._people(split, by_image)
+        people = {} if region == "none" else self.people(split, content, by_image)
         bodies = people if region == "body" else {}
         faces = self._faces(split, people) if region == "face" else {}
-        posed = people if self.posed(region) else {}
+        posed = {id_: [a for a in group if "keypoints" in a] for id_, group in people.items()}
+        posed = posed if self.posed(region) else {}
         with naming(path, "images"):
             images = sorted(content["images"], key=lambda image: image["file_name"])
             if not images:
@@ -66,13 +68,28 @@ class _CocoDataModule(DetectionDataModule):
         read = partial(read_record, path, folder, labels, "keypoints" in self.iou_types)
         return Plan(tuple(name for _, name in categories), read, jobs)
 
-    def _annotation_file(self, task: str, split: str) -> Path:
-        return self.root / "annotations" / f"{task}_{split}2017.json"
+    def annotation_file(self, task: str, split: str) -> Path:
+        """Return the file with a split's annotations for a task."""
+        return self.root / "annotations" / f"{task}_{split}{self.year}.json"
 
-    def _people(self, split: str, by_image: dict[int, list[Annotation]]) -> dict[int, list[Annotation]]:
-        path = self._annotation_file("person_keypoints", split)
-        if self.task != "person_keypoints":
-            purpose = "its annotations with keypoints are the people to anonymize"
+    def people(
+        self, split: str, content: dict[str, Any], by_image: dict[int, list[Annotation]]
+    ) -> dict[int, list[Annotation]]:
+        """Find the people to anonymize: by image id, annotations with at least one labelled keypoint.
+
+        They are these in the instances task too (PROTOCOL: regions).
+
+        Args:
+            split: train or val.
+            content: of the task's annotation file.
+            by_image: its annotations.
+
+        Raises:
+            UserError: there is no file to find them in, or it is damaged.
+        """
+        path = self.annotation_file(self.people_task, split)
+        if self.task != self.people_task:
+            purpose = "its annotations with keypoints are the people to anonymize (data.layout=own does without)"
             by_image = group_by_image(path, read_json(path, purpose))
         with naming(path, "annotations"):
             return {
@@ -116,6 +133,26 @@ class CocoKeypointsDataModule(_CocoDataModule):
     def is_trainable(record: Record) -> bool:
         """Keep images with a labelled keypoint, as detectron2's keypoint schedules do."""
         return any(not i.crowd and (i.keypoints[:, 2] > 0).any() for i in record.instances)
+
+
+class OwnDataModule(CocoInstancesDataModule):
+    """A dataset of one's own in COCO's format. Its people are the objects of the category person, groups too."""
+
+    year = ""
+    faces_name = "boxes_{split}.json"
+    people_task = "instances"
+
+    def people(
+        self, split: str, content: dict[str, Any], by_image: dict[int, list[Annotation]]
+    ) -> dict[int, list[Annotation]]:
+        """See the base class; every object of the category person, with keypoints or without."""
+        path = self.annotation_file(self.task, split)
+        categories = {category["name"]: category["id"] for category in content["categories"]}
+        if "person" not in categories:
+            raise UserError(f"{path}: categories: none is named person, whose objects are the people to anonymize")
+        with naming(path, "annotations"):
+            person = categories["person"]
+            return {id_: [a for a in group if a["category_id"] == person] for id_, group in by_image.items()}
 
 
 def group_by_image(path: Path, content: dict[str, Any]) -> dict[int, list[Annotation]]:

@@ -4,7 +4,7 @@ from configs import Config
 from datamodules.base import DetectionDataModule
 from datamodules.bdd100k import Bdd100kDataModule
 from datamodules.cityscapes import CityscapesDataModule
-from datamodules.coco import CocoInstancesDataModule, CocoKeypointsDataModule
+from datamodules.coco import CocoInstancesDataModule, CocoKeypointsDataModule, OwnDataModule
 from errors import UserError, nearest
 
 LAYOUTS: dict[str, type[DetectionDataModule]] = {
@@ -12,6 +12,7 @@ LAYOUTS: dict[str, type[DetectionDataModule]] = {
     "bdd100k": Bdd100kDataModule,
     "coco_instances": CocoInstancesDataModule,
     "coco_keypoints": CocoKeypointsDataModule,
+    "own": OwnDataModule,
 }
 
 
