@@ -55,7 +55,8 @@ def report(arguments: list[str]) -> None:
         "--reading",
         type=Path,
         metavar="FILE",
-        help="a text for the page; {streetscenes body/blur AP_person change} in it becomes that number",
+        help="a text for the page; {streetscenes body/blur AP_person change} in it becomes that number, "
+        "{table_1 body/blur AP_person change} the paper's",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the page, the tables and the figures")
     chosen = parser.parse_args(arguments)

@@ -1,13 +1,15 @@
-"""What its authors read in a study: a text of theirs, whose numbers are filled in from the comparisons."""
+"""What its authors read in a study: a text of theirs, its numbers filled in from the comparisons and the paper."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from errors import UserError, nearest
-from reporting.comparison import Comparison
+from reporting.comparison import Cell, Comparison
+from reporting.paper import PaperCell, paper_tables
 
-# {streetscenes body/blur AP_person} is a mean, {streetscenes body/blur AP_person change} its difference to original.
+# {streetscenes body/blur AP_person} is a mean, {streetscenes body/blur AP_person change} its difference to original,
+# {table_1 body/blur AP_person} the paper's.
 PLACE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -15,8 +17,8 @@ def read_reading(path: Path, comparisons: Sequence[Comparison]) -> list[str]:
     """Give the paragraphs of a text file, which empty lines part, with its numbers filled in.
 
     Args:
-        path: the file. Braces hold the name of a comparison, a condition, a metric as in the table's heading with ``_``
-            for a space, and perhaps the word ``change``.
+        path: the file. Braces hold the name of a comparison, or ``table_1`` to ``table_5`` of the paper, a condition, a
+            metric as in the table's heading with ``_`` for a space, and perhaps the word ``change``.
         comparisons: whose numbers they are.
 
     Raises:
@@ -27,24 +29,25 @@ def read_reading(path: Path, comparisons: Sequence[Comparison]) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise UserError(f"--reading: {path} cannot be read: {error}") from None
 
+    tables = {c.name: {row.condition: row.cells for row in c.rows} for c in comparisons}
+    tables |= {f"table_{table.number}": table.rows for table in paper_tables()}
+
     def number(match: re.Match[str]) -> str:
         try:
-            return _number(match[1].split(), comparisons)
+            return _number(match[1].split(), tables)
         except UserError as error:
             raise UserError(f"--reading: {path}: {match[0]}: {error}") from None
 
     return [" ".join(part.split()) for part in PLACE.sub(number, text).split("\n\n") if part.strip()]
 
 
-def _number(words: list[str], comparisons: Sequence[Comparison]) -> str:
+def _number(words: list[str], tables: Mapping[str, Mapping[str, Mapping[str, Cell | PaperCell]]]) -> str:
     if len(words) not in (3, 4) or words[3:] not in ([], ["change"]):
         raise UserError("must be {comparison condition metric} or {comparison condition metric change}")
-    by_name = {comparison.name: comparison for comparison in comparisons}
-    comparison = by_name[_known(words[0], by_name, "comparison")]
-    rows = {row.condition: row for row in comparison.rows}
-    row = rows[_known(words[1], rows, "condition")]
-    cells = {metric.rpartition("/")[2]: cell for metric, cell in row.cells.items()}
-    cell = cells[_known(words[2], cells, "metric")]
+    rows = tables[_known(words[0], tables, "comparison")]
+    cells = rows[_known(words[1], rows, "condition")]
+    by_name = {metric.rpartition("/")[2]: cell for metric, cell in cells.items()}
+    cell = by_name[_known(words[2], by_name, "metric")]
     if not words[3:]:
         return f"{cell.mean:.1f}"
     if cell.delta is None:

@@ -1,5 +1,8 @@
 """Numbers in the authors' text: those of the comparison, or an error that names the place."""
 
+import json
+from pathlib import Path
+
 import pytest
 from synthetic_runs import run
 
@@ -7,6 +10,7 @@ from errors import UserError
 from reporting.comparison import compare
 from reporting.reading import read_reading
 
+TABLES = Path(__file__).parents[3] / "shared" / "paper" / "tables.json"
 AP, PERSON = "val/segm/AP", "val/segm/AP_person"
 
 
@@ -26,6 +30,13 @@ def test_numbers_are_the_comparisons(tmp_path, comparisons):
         "Blur costs -20.1 of 40.3.",
         "In all -2.0, from 30.5.",
     ]
+
+
+def test_the_papers_numbers_are_those_it_printed(tmp_path, comparisons):
+    printed = json.loads(TABLES.read_text())["tables"]["table_1"]["rows"]
+    values = next(row for row in printed if (row["region"], row["method"]) == ("body", "blur"))["values"]["AP_person"]
+    (tmp_path / "text").write_text("{table_1 body/blur AP_person} ({table_1 body/blur AP_person change})")
+    assert read_reading(tmp_path / "text", comparisons) == [f"{values['mean']:.1f} ({values['delta']:+.1f})"]
 
 
 @pytest.mark.parametrize(
