@@ -63,6 +63,29 @@ def test_annotations(root, tmp_path, task, condition):
     fuzz()
 
 
+def test_the_people_of_ones_own(root, tmp_path):
+    shutil.copytree(root / "train2017", tmp_path / "train")
+    (tmp_path / "annotations").mkdir()
+    path = tmp_path / "annotations/instances_train.json"
+    good = json.loads((root / "annotations/instances_train2017.json").read_text())
+    module = datamodule("own", tmp_path, "body/blur")
+
+    @inputs(60)
+    @given(documents(good))
+    def fuzz(data):
+        path.write_bytes(data)
+        records = read_or_refuse(lambda: read(module), path, tmp_path / "train")
+        if records is not None:
+            content = json.loads(data)
+            check_equal(records, module.plan("train", "none").classes, content)
+            (person,) = (category["id"] for category in content["categories"] if category["name"] == "person")
+            for record in records:
+                of_image = [a for a in content["annotations"] if str(a["image_id"]) == record.image_id]
+                assert [id_ for id_, _ in record.bodies] == [a["id"] for a in of_image if a["category_id"] == person]
+
+    fuzz()
+
+
 def runs_of(text):
     """Decode COCO's compressed run lengths, digit by digit of base 32, as its C code does; None for what ends early."""
     runs, value, shift = [], 0, 0
