@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart copies study-copies test bench clean
+.PHONY: setup quickstart copies study study-copies study-report test bench clean
 
 setup: .venv/installed
 
@@ -34,6 +34,19 @@ study-copies: setup
 	for condition in face/blur face/mask_out face/realistic body/blur body/mask_out body/realistic; do \
 		$(BIN)/python anonymize.py --config configs/streetscenes_keypoints.yaml condition=$$condition \
 		output=data/streetscenes_keypoints_copies/$$(echo $$condition | tr / -) || exit 1; done
+
+# The embedded study, some fourteen hours on two cores: what is done is not done again. Its results are in docs/study.
+study: study-copies
+	for sweep in streetscenes streetscenes_keypoints streetscenes_no_person; do \
+		$(BIN)/python sweep.py sweeps/$$sweep.yaml --jobs 2 || exit 1; done
+	$(MAKE) study-report RESULTS=outputs REPORT=outputs/study
+
+RESULTS := docs/study
+REPORT := docs/study/report
+
+study-report: setup
+	$(BIN)/python report.py $(RESULTS)/streetscenes $(RESULTS)/streetscenes_keypoints $(RESULTS)/streetscenes_no_person \
+		--reading docs/study/reading.txt --output $(REPORT)
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
