@@ -8,6 +8,7 @@ from typing import Any
 
 from anonymization.conditions import CONDITIONS, parse_condition
 from configs import INCIDENTAL
+from reporting.code import same_code
 from reporting.paper import PaperCell, PaperTable, find_table, paper_tables
 from reporting.results import Run
 from reporting.significance import Interval, delta_intervals, per_image_problems
@@ -206,7 +207,8 @@ def _matters(key: str, run: Run) -> bool:
 
 
 def _different_versions(runs: list[Run]) -> Iterator[str]:
-    versions = [run.versions | ({"commit of the code": run.commit} if run.commit else {}) for run in runs]
+    code = same_code(run.commit for run in runs if run.commit)
+    versions = [run.versions | ({"commit of the code": code[run.commit]} if run.commit else {}) for run in runs]
     for package in sorted({package for of_run in versions for package in of_run}):
         known = [(run, of_run[package]) for run, of_run in zip(runs, versions, strict=True) if package in of_run]
         yield from _disagreement(f"versions differ: {package}", known)
