@@ -253,7 +253,7 @@ def changing_condition(name: str) -> "Condition":
 
     condition = parse_condition(name)
     if condition.region == "none":
-        raise UserError(f"condition: {name} anonymizes nothing; choose from {', '.join(CONDITIONS[1:])}")
+        raise UserError(f"condition: {name} anonymizes nothing; give condition= one of {', '.join(CONDITIONS[1:])}")
     return condition
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from errors import script
 
-EPILOG = """A face counts as inside when its centre lies in the box of a region that was anonymized, else as
-elsewhere: nothing was anonymized there. DIR/audit.json has the counts before and after, of every image too.
-DIR/audit.png shows the faces that were found in the copy with the highest scores, as they look in the copy.
-A face that is found may well be nobody's: a blurred face is often found, a generated one should be.
+EPILOG = """A face counts as inside when its centre lies in the box of a region that was anonymized; a body's box
+holds pixels beside the body too, which are as recorded. Elsewhere nothing was anonymized.
+DIR/audit.json has the counts before and after, of every image too. DIR/audit.png shows the faces that were found in
+the copy with the highest scores, as they look in the copy. A face that is found may well be nobody's: a blurred face
+is often found, a generated one should be.
 
 example: python audit.py data/coco_blurred --score 0.5
 """
@@ -44,7 +45,10 @@ def audit(copy: Path, detector: str, score: float, device: str, workers: int) ->
     settings = {"name": detector, "score": score}
     report = write_audit(copy, face_detector(detector, score, device), settings, workers)
     for when in ("before", "after"):
-        print(f"faces found {when}: {report[when]['inside']} inside regions, {report[when]['elsewhere']} elsewhere")
+        print(
+            f"faces found {when}: {report[when]['inside']} in boxes of regions, {report[when]['elsewhere']} elsewhere"
+        )
+    print("a blurred face is often found, a generated one should be: look at the worst cases")
     print(f"audit in {copy / 'audit.json'}, worst cases in {copy / 'audit.png'}")
 
 

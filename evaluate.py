@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from datamodules.base import DetectionDataModule
     from lightning_modules.detection import DetectionModule
 
-EPILOG = """Without --checkpoint the model is the one that model.weights names, of torchvision say: COCO_V1.
+EPILOG = """key=value: overrides of the experiment's keys, see configs/__init__.py.
+Without --checkpoint the model is the one that model.weights names, of torchvision say: COCO_V1.
 
 example: python evaluate.py --config outputs/RUN/config.yaml --checkpoint outputs/RUN/checkpoints/best.ckpt
 """

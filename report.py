@@ -15,7 +15,7 @@ EPILOG = """commands:
   report.py wandb       the dashboards of a W&B project
 (a folder of such a name is given as ./examples)
 
-examples: python report.py outputs/quickstart --output outputs/quickstart
+examples: python report.py outputs/quickstart --output outputs/quickstart/report
           python report.py --wandb my-team/anonbench --output report
 """
 

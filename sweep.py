@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 LOGS = Path("outputs") / "logs"
 ATTEMPTS = 2  # a cell that fails otherwise than by a mistake of the user is tried again once
 PATIENCE = 60  # seconds for interrupted cells to end their step, before they are killed
-EPILOG = """Finished cells are skipped, interrupted ones go on from their last checkpoint. Exit code: 0 all cells are
-done, 1 some failed, 2 a mistake in the sweep file or the arguments, 130 interrupted."""
+EPILOG = """The settings of all cells are checked before one is started; a cell checks its data itself. Finished cells
+are skipped, interrupted ones go on from their last checkpoint. Exit code: 0 all cells are done, 1 some failed, 2 a
+mistake in the sweep file or the arguments, 130 interrupted."""
 
 
 @dataclass
@@ -91,23 +92,24 @@ def main() -> None:
     """Run the cells that are not done yet."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG)
     parser.add_argument("sweep", type=Path, help="sweep file, e.g. sweeps/quickstart.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of every cell, e.g. data.root=DIR")
     parser.add_argument("--jobs", type=int, help="cells at a time (default: one a GPU, one on a CPU, all by SLURM)")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+    parser.add_argument("--dry-run", action="store_true", help="check the cells, print their commands and stop")
     parser.add_argument("--executor", choices=["processes", "slurm"], default="processes")
     slurm = parser.add_argument_group("slurm, for each cell")
     slurm.add_argument("--partition", help="default: the cluster's")
     slurm.add_argument("--minutes", type=int, default=24 * 60, help="time limit; then it goes on in another job")
     slurm.add_argument("--gpus", type=int, default=1, help="default: 1")
     slurm.add_argument("--cpus", type=int, default=8, help="default: 8")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.jobs is not None and arguments.jobs < 1:
         parser.error("--jobs: give at least 1")
-    cells = read_cells(arguments.sweep)
+    cells = [replace(c, command=[*c.command, *arguments.overrides]) for c in read_cells(arguments.sweep)]
+    run_dirs = check(arguments.sweep, cells)
     if arguments.dry_run:
         for cell in cells:
             print(" ".join(cell.command))
         return
-    run_dirs = check(arguments.sweep, cells)
 
     from executors import Processes, Slurm
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 IMAGES = (".jpg", ".jpeg", ".png")
 EXAMPLES = 3  # of a kind of finding that are printed
 FEW_JOBS = 500  # that are done before other processes have started
-EPILOG = """exit codes: 0 usable, 1 unusable, 2 wrong arguments
+EPILOG = """key=value: overrides of the experiment's keys, see configs/__init__.py
+exit codes: 0 usable, 1 unusable, 2 wrong arguments
 
 example: python -m datamodules.check --config configs/cityscapes.yaml data.root=/data/cityscapes
 """
@@ -42,6 +43,9 @@ class Kind(Enum):
     OUTSIDE_POLYGON = "polygon goes beyond the image", False
     OUTSIDE_BOX = "box goes beyond the image", False
     NO_AREA = "object has no area", False
+    CLASSES = "the splits have different classes", True
+    NOBODY = "nobody can be anonymized", False
+    ORIENTATION = "Exif turns or mirrors the image: are its annotations of the image as stored?", False
     NO_FACES = "no face boxes: face/ conditions need them, see annotate.py", False
     STRAY_FACES = "face boxes in an image without a person: are its image ids of another conversion?", False
 
@@ -59,6 +63,7 @@ class Inspection:
     """What was seen in an image or annotation, or in a whole split."""
 
     findings: list[Finding] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
     images: int = 0
     objects: int = 0
     faces: int = 0  # boxes
@@ -135,6 +140,10 @@ def check(config: "Config") -> dict[str, Inspection]:
     inspections = process_map(_run, [job for _, job in jobs], workers, f"checking {datamodule.root}")
     for (split, _), inspection in zip(jobs, inspections, strict=True):
         splits[split].add(inspection)
+    train, val = splits["train"].classes, splits[config.data.val_split].classes
+    if train and val and train != val:
+        differing = ", ".join(sorted(set(train).symmetric_difference(val))) or "their order"
+        splits["train"].findings.append((Kind.CLASSES, differing))
     return splits
 
 
@@ -167,6 +176,11 @@ def _jobs(datamodule: "DetectionDataModule", layout: Layout, split: str, seen: I
     has_faces = split == "train" and faces.is_file()  # only training images are anonymized
     if split == "train" and not has_faces:
         seen.findings.append((Kind.NO_FACES, str(faces)))
+    if split == "train":
+        try:
+            datamodule.plan(split, "body")
+        except UserError as error:
+            seen.findings.append((Kind.NOBODY, str(error)))
     without = {text for kind, text in findings if kind is Kind.MISSING_ANNOTATION}
     for region in ("face", "none") if has_faces else ("none",):
         try:
@@ -174,6 +188,7 @@ def _jobs(datamodule: "DetectionDataModule", layout: Layout, split: str, seen: I
         except UserError as error:
             seen.findings.append((Kind.REFUSED, str(error)))
             continue
+        seen.classes = plan.classes
         for job in plan.jobs:
             if not any(str(item) in without for item in job if isinstance(item, Path)):
                 jobs.append((inspect_record, (layout.numbered, plan.read_record, job)))
@@ -189,17 +204,22 @@ def _unpaired(images: list[Path], annotated: list[Path], kind: Kind) -> list[Fin
 
 def inspect_image(path: Path, official: tuple[int, int] | None) -> Inspection:
     """Decode an image and compare its size, height and width in pixels, with the official one."""
-    from PIL import Image
+    from PIL import ExifTags, Image
 
     try:
         with Image.open(path) as image:
             image.load()
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:  # on corrupt files Pillow's decoders raise more than they document
         return Inspection([(Kind.UNREADABLE_IMAGE, f"{path}: {error}")])
     size = image.height, image.width
+    seen = Inspection()
+    if orientation in (2, 3, 4) or (orientation in (5, 6, 7, 8) and image.height == image.width):
+        # Of the others the annotated size tells: see `Record.read_image`.
+        seen.findings.append((Kind.ORIENTATION, f"{path}: orientation {orientation}"))
     if official is None or size == official:
-        return Inspection()
-    return Inspection([(Kind.ODD_SIZE, f"{path}: {_pixels(size)}, not {_pixels(official)}")])
+        return seen
+    return Inspection([*seen.findings, (Kind.ODD_SIZE, f"{path}: {_pixels(size)}, not {_pixels(official)}")])
 
 
 def inspect_record(numbered: bool, read_record: "Callable[..., Record]", job: tuple[Any, ...]) -> Inspection:

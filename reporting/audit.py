@@ -150,7 +150,7 @@ def _draw(copy: Path, left: Sequence[tuple[str, Face]], output: Path) -> None:
     """The sheet: above the faces where nothing was anonymized, below those inside regions."""
     halves = {
         "elsewhere, where nothing was anonymized": [found for found in left if not found[1].inside],
-        "inside anonymized regions": [found for found in left if found[1].inside],
+        "inside the boxes of anonymized regions": [found for found in left if found[1].inside],
     }
     rows = [max(1, min(ROWS, math.ceil(len(found) / COLUMNS))) for found in halves.values()]
     figure = Figure((WIDTH * COLUMNS, WIDTH * 1.2 * sum(rows) + 1), dpi=DPI, layout="constrained")

@@ -295,7 +295,7 @@ def utility_against_privacy(comparison: Comparison, audits: Sequence[dict[str, A
         low, share, high = share_found(found[row.condition]) if row.condition in found else (100.0, 100.0, 100.0)
         axes.vlines(share, cell.mean - error, cell.mean + error, color=colour(row.condition))
         _dot(axes, share, cell.mean, Interval(low, high, "images"), row.condition)
-    axes.set_xlabel("faces found inside regions (% of those in originals);\na generated face is found too")
+    axes.set_xlabel("faces found in boxes of regions (% of those in originals);\na generated face is found too")
     axes.set_ylabel(f"{in_words(metric)} (%)")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)

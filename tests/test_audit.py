@@ -118,7 +118,7 @@ def test_the_command(copy, monkeypatch, capsys):
         audit.main()
     printed = capsys.readouterr().out
     assert end.value.code == 0
-    assert "faces found after: 0 inside regions, 0 elsewhere" in printed and str(copy / "audit.png") in printed
+    assert "faces found after: 0 in boxes of regions, 0 elsewhere" in printed and str(copy / "audit.png") in printed
     monkeypatch.setattr(sys, "argv", ["audit.py", str(copy), "--detector", "nobody"])
     with pytest.raises(SystemExit) as end:
         audit.main()

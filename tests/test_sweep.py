@@ -214,6 +214,16 @@ def test_dry_run_only_prints(monkeypatch, capsys):
     assert not Path("out").exists() and not Path("outputs").exists()
 
 
+def test_overrides_go_to_every_cell_and_are_checked(monkeypatch, capsys):
+    assert run(monkeypatch, "--dry-run", "data.num_workers=0") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(CONDITIONS) and all(line.endswith(" data.num_workers=0") for line in lines)
+    assert run(monkeypatch, "--dry-run", "data.num_worker=0") == 2
+    assert "unknown key 'data.num_worker'" in capsys.readouterr().err
+    assert run(monkeypatch, "--dry-run", "seed=1", "condition=original") == 2
+    assert "both write to" in capsys.readouterr().err
+
+
 SBATCH = """#!{python}
 import os, pathlib, subprocess, sys
 text = pathlib.Path(sys.argv[-1]).read_text()

@@ -286,3 +286,29 @@ def test_help_loads_no_heavy_library():
     command = [sys.executable, "-m", "datamodules.check", "--help"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "exit codes" in done.stdout
+
+
+def test_classes_that_differ_and_a_dataset_without_people(copy):
+    root = copy("coco_instances")
+    edit(root / "annotations/instances_val2017.json", lambda c: c["categories"][0].update(name="somebody"))
+    (root / "annotations/person_keypoints_train2017.json").unlink()
+    (root / "boxes_train2017.json").unlink()
+    found = findings("coco_instances", root)
+    first = json.loads((root / "annotations/instances_train2017.json").read_text())["categories"][0]["name"]
+    assert found[Kind.CLASSES] == [", ".join(sorted([first, "somebody"]))]
+    assert "person_keypoints_train2017.json does not exist" in found[Kind.NOBODY][0]
+    assert set(found) == {Kind.CLASSES, Kind.NOBODY, Kind.NO_FACES}
+    assert report(look("coco_instances", root))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "doubtful"),
+    [(1, (64, 128), False), (3, (64, 128), True), (4, (64, 128), True), (6, (64, 128), False), (6, (64, 64), True)],
+)
+def test_exif_that_the_size_does_not_show(tmp_path, orientation, size, doubtful):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size[::-1]).save(tmp_path / "a.jpg", exif=exif)
+    found = module.inspect_image(tmp_path / "a.jpg", None).findings
+    expected = [(Kind.ORIENTATION, f"{tmp_path / 'a.jpg'}: orientation {orientation}")]
+    assert found == (expected if doubtful else [])
