@@ -178,6 +178,7 @@ def annotate(
     share = f" ({matched / people:.0%} of the people)" if people else ""
     print(f"{split}: {len(found)} of {len(records)} images with people, {people} people")
     print(f"{sum(f.found for f in found)} faces found, {matched} matched{share}")
+    print(f"{people - matched} people, whose faces were not found, stay as they are under face/ conditions")
     print(f"faces in {path}")
 
 

@@ -89,11 +89,11 @@ def train(config: "Config") -> None:
     from lightning_modules.models import load_weights
     from lightning_modules.panels import ImagePanels
     from lightning_modules.processes import together
-    from lightning_modules.results import check_run_dir, claim_run_dir, device_name, hold_run_dir, write_results
+    from lightning_modules.results import check_run_dir, claim_run_dir, commit, device_name, hold_run_dir, write_results
     from lightning_modules.settings import fit_to_machine
     from metrics.matches import write_matches
 
-    started = time.monotonic()
+    started, code = time.monotonic(), commit()  # other code may be there when the run ends
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config)
     run_dir = check_run_dir(config)
@@ -137,7 +137,7 @@ def train(config: "Config") -> None:
             "wall_time_s": round(time.monotonic() - started, 1),
         }
         write_matches(run_dir / "matches.npz", module.matches)
-        path = write_results(run_dir, config, measured)
+        path = write_results(run_dir, config, measured | {"commit": code})
         tracking.finish(config, run_dir)
         print(f"{module.main_metric} {metrics[module.main_metric]:.1f}; results in {path}")
 
@@ -155,9 +155,9 @@ def train_generator(config: "GeneratorExperiment") -> None:
     from lightning_modules.generator import GeneratorModule
     from lightning_modules.panels import PeoplePanel
     from lightning_modules.processes import together
-    from lightning_modules.results import claim_run_dir, device_name, hold_run_dir, versions, write_results
+    from lightning_modules.results import claim_run_dir, commit, device_name, hold_run_dir, versions, write_results
 
-    started = time.monotonic()
+    started, code = time.monotonic(), commit()
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = PeopleDataModule(config)
     module = GeneratorModule(config.generator, datamodule.crop, config.seed)
@@ -185,7 +185,7 @@ def train_generator(config: "GeneratorExperiment") -> None:
         measured["wall_time_s"] = round(time.monotonic() - started, 1)
         weights = run_dir / "generator.safetensors"
         module.finished().save(weights, {key: json.dumps(value) for key, value in about.items()})
-        path = write_results(run_dir, config, measured)
+        path = write_results(run_dir, config, measured | {"commit": code})
         tracking.finish(config, run_dir)
         print(f"val/fid {fid:.4f}; results in {path}; use it by generators.{config.generator.region}={weights}")
 

@@ -13,7 +13,7 @@ import numpy as np
 from faster_coco_eval.core import mask as mask_api
 
 from datamodules.base import DetectionDataModule
-from datamodules.files import face_box, naming, read_json
+from datamodules.files import FACES_PURPOSE, face_box, naming, read_json
 from datamodules.index import Plan
 from datamodules.record import RLE, Instance, Record
 from datamodules.values import check_unique, flag, image_path, image_size, integer, listed, numbers
@@ -98,7 +98,7 @@ class _CocoDataModule(DetectionDataModule):
 
     def _faces(self, split: str, people: dict[int, list[Annotation]]) -> dict[int, list[tuple[int, list[float]]]]:
         path = self.faces_file(split)
-        content = read_json(path, "faces are anonymized by the boxes in this file")
+        content = read_json(path, FACES_PURPOSE)
         if not isinstance(content, dict):
             raise UserError(f"{path}: not of the form {{image id: {{boxes: [...], keypoint_indices: [...]}}}}")
         faces = {}
@@ -149,7 +149,10 @@ class OwnDataModule(CocoInstancesDataModule):
         path = self.annotation_file(self.task, split)
         categories = {category["name"]: category["id"] for category in content["categories"]}
         if "person" not in categories:
-            raise UserError(f"{path}: categories: none is named person, whose objects are the people to anonymize")
+            raise UserError(
+                f"{path}: categories: none of {', '.join(categories)} is named person, whose objects are the people to "
+                "anonymize"
+            )
         with naming(path, "annotations"):
             person = categories["person"]
             return {id_: [a for a in group if a["category_id"] == person] for id_, group in by_image.items()}

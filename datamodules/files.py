@@ -11,6 +11,8 @@ from typing import Any
 from datamodules.values import numbers
 from errors import UserError
 
+FACES_PURPOSE = "faces are anonymized by the boxes in this file, which annotate.py makes"
+
 
 def read_json(path: Path, purpose: str) -> Any:
     """Read a JSON file.
@@ -50,7 +52,7 @@ def read_face_boxes(path: Path) -> dict[str, list[list[float]]]:
     Raises:
         UserError: if the file is missing or not of that form.
     """
-    content = read_json(path, "faces are anonymized by the boxes in this file")
+    content = read_json(path, FACES_PURPOSE)
     if not isinstance(content, dict):
         raise UserError(f"{path}: not of the form {{image id: [[x0, y0, x1, y1], ...]}}")
     faces = {}

@@ -129,7 +129,6 @@ def write_results(run_dir: Path, config: Experiment, measured: dict[str, Any]) -
         "seed": config.seed,
         **measured,
         "versions": versions(),
-        "commit": commit(),
         "config": asdict(config),
     }
     path = run_dir / "results.json"

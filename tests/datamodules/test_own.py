@@ -124,5 +124,7 @@ def test_without_a_category_person_nobody_would_be_anonymized(own, config):
     content["categories"][1]["name"] = "pedestrian"
     path.write_text(json.dumps(content))
     build_datamodule(config()).read("train", "none")
-    with pytest.raises(UserError, match=r"instances_train\.json: categories: none is named person"):
+    with pytest.raises(
+        UserError, match=r"instances_train\.json: categories: none of bottle, pedestrian is named person"
+    ):
         build_datamodule(config("condition=body/blur")).read("train", "body")

@@ -33,6 +33,7 @@ def study(tmp_path_factory):
             "copy": {"folder": "data/copies/body-blur", "sha256": "f54005a7"},
             "device": "cpu (x86_64, 1 threads)",
             "wall_time_s": 263.2,
+            "commit": "0" * 40,
         }
         path = folder / f"quickstart-{condition.replace('/', '-')}-seed{seed}"
         path.mkdir()
