@@ -176,17 +176,13 @@ def _jobs(datamodule: "DetectionDataModule", layout: Layout, split: str, seen: I
     has_faces = split == "train" and faces.is_file()  # only training images are anonymized
     if split == "train" and not has_faces:
         seen.findings.append((Kind.NO_FACES, str(faces)))
-    if split == "train":
-        try:
-            datamodule.plan(split, "body")
-        except UserError as error:
-            seen.findings.append((Kind.NOBODY, str(error)))
     without = {text for kind, text in findings if kind is Kind.MISSING_ANNOTATION}
-    for region in ("face", "none") if has_faces else ("none",):
+    people = "face" if has_faces else "body"
+    for region in (people, "none") if split == "train" else ("none",):
         try:
             plan = datamodule.plan(split, region)
         except UserError as error:
-            seen.findings.append((Kind.REFUSED, str(error)))
+            seen.findings.append((Kind.NOBODY if region == "body" else Kind.REFUSED, str(error)))
             continue
         seen.classes = plan.classes
         for job in plan.jobs:
