@@ -51,7 +51,7 @@ def build_wandb_logger(config: Experiment, run_dir: Path) -> list[WandbLogger]:
         return []
     try:
         if mode in ("auto", "online"):
-            if wandb.login(prompt=False, verify=False):
+            if _has_credentials():
                 _reach_server()
                 wandb.login(prompt=False)
                 mode = "online"
@@ -70,6 +70,16 @@ def build_wandb_logger(config: Experiment, run_dir: Path) -> list[WandbLogger]:
         logger = _start(config, run_dir, "offline")
         print(f"W&B cannot be used: {reason}; the run is kept: wandb sync {Path(logger.experiment.dir).parent}")
         return [logger]
+
+
+def _has_credentials() -> bool:
+    """Return whether somebody is logged in, without the client, which asks the server for the name it prints."""
+    settings = wandb.setup().settings
+    silent, settings.silent = settings.silent, True
+    try:
+        return wandb.login(prompt=False, verify=False)
+    finally:
+        settings.silent = silent
 
 
 def _reach_server() -> None:

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -46,6 +48,7 @@ def arguments(streetscenes, tmp_path):
 def start(folder, environment, *command):
     """Start a command in the project's folder, its output in a file."""
     own = {"PATH": f"{BIN}:{os.environ['PATH']}", "WANDB_DIR": str(folder), "OMP_NUM_THREADS": "1"}
+    own["PYTHONFAULTHANDLER"] = "1"
     log = folder / f"{time.monotonic_ns()}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -56,7 +59,12 @@ def start(folder, environment, *command):
 
 
 def finish(process, code=0, seconds=240):
-    assert process.wait(seconds) == code, process.log.read_text()
+    """Wait for a command and return what it printed; one that does not end is aborted, and says where it was."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+    assert process.wait() == code, process.log.read_text()
     return process.log.read_text()
 
 
@@ -191,6 +199,24 @@ def test_a_server_that_is_not_there(arguments, tmp_path):
     (kept,) = (folder.parent / "wandb").glob("offline-run-*")
     assert "W&B cannot be used: " in output and f"the run is kept: wandb sync {kept}\n" in output
     assert (folder / "results.json").exists() and list(kept.glob("*.wandb"))
+
+
+def test_a_server_that_does_not_answer_is_not_asked_by_the_client(arguments, tmp_path):
+    """W&B's process, once it waits for an answer, at times does not end with the run."""
+    asked = []
+
+    class Silent(socketserver.BaseRequestHandler):
+        def handle(self):
+            asked.append(self.request.recv(4096))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Silent) as silent:
+        threading.Thread(target=silent.serve_forever, daemon=True).start()
+        address = {"WANDB_BASE_URL": f"http://127.0.0.1:{silent.server_address[1]}", "WANDB_API_KEY": "a" * 40}
+        command = ["python", "train.py", "--config", "configs/quickstart.yaml", *arguments, "wandb.mode=online"]
+        output = finish(start(tmp_path, address, *command), 2)
+        silent.shutdown()
+    assert "error: wandb.mode: 'online', but W&B cannot be used: " in output
+    assert len(asked) == 1 and b"Python-urllib" in asked[0]
 
 
 def test_nobody_logged_in(arguments, tmp_path):
