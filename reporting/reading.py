@@ -7,6 +7,7 @@ from pathlib import Path
 from errors import UserError, nearest
 from reporting.comparison import Cell, Comparison
 from reporting.paper import PaperCell, paper_tables
+from reporting.tables import headings
 
 # {streetscenes body/blur AP_person} is a mean, {streetscenes body/blur AP_person change} its difference to original,
 # {table_1 body/blur AP_person} the paper's.
@@ -46,7 +47,7 @@ def _number(words: list[str], tables: Mapping[str, Mapping[str, Mapping[str, Cel
         raise UserError("must be {comparison condition metric} or {comparison condition metric change}")
     rows = tables[_known(words[0], tables, "comparison")]
     cells = rows[_known(words[1], rows, "condition")]
-    by_name = {metric.rpartition("/")[2]: cell for metric, cell in cells.items()}
+    by_name = {name.replace(" ", "_"): cell for name, cell in zip(headings(list(cells)), cells.values(), strict=True)}
     cell = by_name[_known(words[2], by_name, "metric")]
     if not words[3:]:
         return f"{cell.mean:.1f}"

@@ -39,6 +39,13 @@ def test_the_papers_numbers_are_those_it_printed(tmp_path, comparisons):
     assert read_reading(tmp_path / "text", comparisons) == [f"{values['mean']:.1f} ({values['delta']:+.1f})"]
 
 
+def test_metrics_are_named_as_in_the_tables_heading(tmp_path):
+    keypoints = {"val/bbox/AP": 50.0, "val/keypoints/AP": 20.0}
+    comparisons = compare([run("original", 0, keypoints, "streets", "streets")])
+    (tmp_path / "text").write_text("{streets original box_AP} {streets original keypoint_AP} {table_2 original box_AP}")
+    assert read_reading(tmp_path / "text", comparisons) == ["50.0 20.0 55.7"]
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [
