@@ -73,7 +73,7 @@ def build_wandb_logger(config: Experiment, run_dir: Path) -> list[WandbLogger]:
 
 
 def _has_credentials() -> bool:
-    """Return whether somebody is logged in, without the client, which asks the server for the name it prints."""
+    """Return whether somebody is logged in; silently, for the client asks its server for the name that it prints."""
     settings = wandb.setup().settings
     silent, settings.silent = settings.silent, True
     try:

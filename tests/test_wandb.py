@@ -47,8 +47,8 @@ def arguments(streetscenes, tmp_path):
 
 def start(folder, environment, *command):
     """Start a command in the project's folder, its output in a file."""
-    own = {"PATH": f"{BIN}:{os.environ['PATH']}", "WANDB_DIR": str(folder), "OMP_NUM_THREADS": "1"}
-    own["PYTHONFAULTHANDLER"] = "1"
+    own = {"PATH": f"{BIN}:{os.environ['PATH']}", "WANDB_DIR": str(folder)}
+    own |= {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     log = folder / f"{time.monotonic_ns()}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
