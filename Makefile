@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart copies study study-copies study-report test bench clean
+.PHONY: setup quickstart study study-copies study-report test bench clean
 
 setup: .venv/installed
 
@@ -20,11 +20,6 @@ quickstart: setup
 		--conditions original face/blur body/blur body/mask_out --output outputs/quickstart/report/examples.png
 	$(BIN)/python report.py outputs/quickstart --output outputs/quickstart/report
 
-# What sweeps/streetscenes_body.yaml trains on.
-copies: setup
-	for method in blur mask_out realistic realistic_hm realistic_hm_lo; do $(BIN)/python anonymize.py \
-		--config configs/quickstart.yaml condition=body/$$method output=data/copies/body-$$method || exit 1; done
-
 # What the sweeps of the embedded study train on: the names begin with streetscenes.
 study-copies: setup
 	for condition in face/blur face/mask_out face/realistic \
@@ -35,7 +30,8 @@ study-copies: setup
 		$(BIN)/python anonymize.py --config configs/streetscenes_keypoints.yaml condition=$$condition \
 		output=data/streetscenes_keypoints_copies/$$(echo $$condition | tr / -) || exit 1; done
 
-# The embedded study, some fourteen hours on two cores: what is done is not done again. Its results are in docs/study.
+# The embedded study, some fourteen hours on two cores that compute in bfloat16: what is done is not done again. Its
+# results are in docs/study.
 study: study-copies
 	for sweep in streetscenes streetscenes_keypoints streetscenes_no_person; do \
 		$(BIN)/python sweep.py sweeps/$$sweep.yaml --jobs 2 || exit 1; done
