@@ -58,6 +58,16 @@ def test_precision_follows_the_device(monkeypatch):
         assert default_precision(torch.device("cpu")) == "32-true"
 
 
+def test_bfloat16_on_a_processor_without_it_is_said_to_be_slow(monkeypatch, capsys):
+    for has_bfloat16, said in ((True, False), (False, True)):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda has=has_bfloat16: has)
+        fitted("cityscapes", "trainer.precision=bf16-mixed")
+        assert ("trainer.precision=bf16-mixed is slow on this processor" in capsys.readouterr().err) == said
+        fitted("cityscapes")
+        fitted("cityscapes", "trainer.precision=16-mixed")
+        assert not capsys.readouterr().err
+
+
 def test_hardware_that_is_not_there_is_named():
     with pytest.raises(UserError, match=r"trainer: .*gpuu"):
         fit_to_machine(load_config(CONFIGS / "quickstart.yaml", ["trainer.accelerator=gpuu"]))
