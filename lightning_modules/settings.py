@@ -68,7 +68,10 @@ def default_precision(device: torch.device) -> str:
 
 
 def _has_bfloat16_kernels() -> bool:
-    """Say whether oneDNN has kernels in bfloat16 for this CPU; without, a training step took seven times as long."""
+    """Say whether oneDNN has kernels in bfloat16 for this CPU; without, a training step took seven times as long.
+
+    A torch without oneDNN is taken to have them: neither is known of it, nor that fp32 would be faster.
+    """
     return not torch.backends.mkldnn.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
