@@ -63,12 +63,28 @@ def test_soft_masks_are_blurred_and_reach_one():
     assert (soft_masks(torch.zeros_like(bodies)) == 0).all()
 
 
+class OneByOne:
+    """A generator that draws a person the same way in any company, to the last bit.
+
+    In a batch convolutions may round otherwise, and one level of one pixel moves quantiles, thus whole levels of others.
+    """
+
+    def __init__(self, generator):
+        self.generator, self.crop, self.name = generator, generator.crop, generator.name
+
+    def to(self, device):
+        return self
+
+    def __call__(self, context):
+        return torch.cat([self.generator(context[i : i + 1]) for i in range(len(context))])
+
+
 @pytest.mark.parametrize("size", [(40, 24), (288, 160)])
 def test_realistic_hm_is_that_of_one_person_after_the_other(size):
-    generator, crops = StandIn(size), draw_crops(4, size)
+    generator, crops = OneByOne(StandIn(size)), draw_crops(4, size)
     difference = (RealisticHM(generator)(crops).int() - reference.realistic_hm(generator, crops).int()).abs()
-    # A level of the generated image that is rounded the other way moves the quantiles of a whole level.
-    assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-2
+    # Blended in float32 and in float64: a level and a half is rounded up by one, down by the other.
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-4
 
 
 def test_realistic_hm_has_the_person_s_colours():
