@@ -35,6 +35,7 @@ class Progress:
     run_dir: Path
     log: Path
     job: "Job | None" = None
+    said_before: int = 0  # bytes of its log that are of another attempt
     failures: int = 0
     started: float = 0.0
     seconds: float = 0.0
@@ -63,6 +64,7 @@ class Progress:
     def start(self, executor: "Executor") -> None:
         """Start the cell."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.said_before = self.log.stat().st_size if self.log.exists() else 0
         self.follow(executor.start(self.cell.command, self.log))
 
     def follow(self, job: "Job") -> None:
@@ -71,12 +73,12 @@ class Progress:
 
     @property
     def said(self) -> str:
-        """AP of a finished cell, else the last line of its log that says something."""
+        """AP of a finished cell, else the last line of this attempt's log that says something."""
         if self.state == "done":
             return _score(self.run_dir)
         if self.state == "waiting" and not self.failures:
             return ""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        text = self.log.read_bytes()[self.said_before :].decode(errors="replace") if self.log.exists() else ""
         lines = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", "\n").split("\n")
         lines = [line for line in lines if line.strip() and not line.startswith("wandb:")]
         errors = [line for line in lines[-50:] if line.startswith("error: ")]

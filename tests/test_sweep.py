@@ -194,6 +194,10 @@ def test_interrupted_cleanly(number):
     assert errors == "interrupted; the same command goes on\n"
     assert not running()
     assert "KeyboardInterrupt" in Path("outputs/logs/s/e-original-seed3.log").read_text(), "as by Ctrl-C"
+    process = start("--jobs", "1")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "running" in said and "KeyboardInterrupt" not in said, "that is of the attempt before"
 
 
 def test_two_starts_share_the_grid():
