@@ -66,7 +66,7 @@ def test_soft_masks_are_blurred_and_reach_one():
 class OneByOne:
     """A generator that draws a person the same way in any company, to the last bit.
 
-    In a batch convolutions may round otherwise, and one level of one pixel moves quantiles, thus whole levels of others.
+    In a batch convolutions may round otherwise, and a level of one pixel moves quantiles, thus whole levels of others.
     """
 
     def __init__(self, generator):
