@@ -132,7 +132,7 @@ def train(config: "Config") -> None:
             "best": module.best,
             "steps": trainer.global_step,
             "anonymized_regions": regions,
-            "copy": datamodule.copy and {"folder": str(datamodule.copy.folder), "sha256": datamodule.copy.sha256},
+            "copy": datamodule.copy and datamodule.copy.as_result(),
             "device": device_name(module.device),
             "wall_time_s": round(time.monotonic() - started, 1),
         }

@@ -20,8 +20,13 @@ class Copy(NamedTuple):
     """A copy that is trained on."""
 
     folder: Path
-    regions: int  # that were anonymized in its images, each counted once
+    images: int
+    regions: int  # that were anonymized in them, each counted once
     sha256: str  # of its manifest
+
+    def as_result(self) -> dict[str, Any]:
+        """Give what the results of a run say of it, beside the regions, which they have of every run."""
+        return {"folder": str(self.folder), "sha256": self.sha256, "images": self.images}
 
 
 def copy_folder(config: Config) -> Path | None:
@@ -75,7 +80,7 @@ def check_copy(folder: Path, images: Path, config: Config, generators: dict[str,
                 f"anonymization.copy, as {_command(config, Path('DIR'))} makes it"
             )
     _check_images(folder, images, config, manifest)
-    return Copy(folder, manifest["regions"], sha256(path))
+    return Copy(folder, len(manifest["images"]), manifest["regions"], sha256(path))
 
 
 def _check_images(folder: Path, images: Path, config: Config, manifest: dict[str, Any]) -> None:

@@ -1,4 +1,6 @@
-"""Where the embedded study's vehicles lose: on images where people stand before them, or everywhere.
+"""Where vehicles lose that nobody can take for people: on images where people stand before them, or everywhere.
+
+Of the study's runs without the class person.
 
 `python -m docs.occlusion > docs/study/occlusion.md`, once the scenes are drawn: `make study-copies`.
 """
@@ -19,7 +21,7 @@ from reporting.results import Run, collect
 from reporting.tables import as_markdown
 
 VEHICLES = ("car", "truck", "bus", "train")
-STUDY = README.parent / "docs" / "study" / "streetscenes"
+STUDY = README.parent / "docs" / "study" / "streetscenes_no_person"
 LABELS = README.parent / "data" / "streetscenes_study" / "gtFine" / "val"
 
 
@@ -44,7 +46,7 @@ def tables() -> Iterator[str]:
         (comparison,) = compare([_on(run, chosen) for run in runs])
         _, _, table = as_markdown(comparison).partition("\n\n")  # without its title
         yield f"Mask AP on the {chosen.sum()} of {len(shares)} images where {words} of the vehicles are near people:"
-        yield table
+        yield table.strip()
 
 
 def _on(run: Run, chosen: np.ndarray) -> Run:
@@ -61,4 +63,9 @@ def _masks(run: Run) -> Matches:
 
 
 if __name__ == "__main__":
-    print("# Vehicles behind people\n\nMade by `python -m docs.occlusion`.\n", *tables(), sep="\n")
+    print(
+        "# Vehicles behind people",
+        "The runs without the class person. Made by `python -m docs.occlusion`.",
+        *tables(),
+        sep="\n\n",
+    )

@@ -56,12 +56,14 @@ STYLE = {
 METADATA = {".png": {"Software": None}, ".svg": {"Creator": None, "Date": None}}
 
 REGIONS = {"face": "faces", "body": "bodies"}
+SIZE_NAMES = {"s": "small objects", "m": "medium objects", "l": "large objects"}
 
 
 def in_words(metric: str) -> str:
     """Name a metric in a sentence: of ``"val/segm/AP_person"`` it is ``"mask AP of person"``."""
     _, task, name = metric.split("/", 2)
-    return f"{TASK_NAMES[task]} {name.replace('_', ' of ', 1)}"
+    name, _, of = name.partition("_")
+    return f"{TASK_NAMES[task]} {name}" + (f" of {SIZE_NAMES.get(of, of)}" if of else "")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -245,13 +247,15 @@ def ap_over_training(comparison: Comparison) -> Figure | None:
 @_styled
 def delta_by_amount(comparisons: Sequence[Comparison]) -> Figure | None:
     """Draw the change of people's AP on several datasets, ordered by how many regions were anonymized in an image."""
-    groups: dict[tuple[str, str], list[tuple[float, Row, Cell]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[float, Row, Cell]]] = {}
     for comparison in comparisons:
-        for row, cell in changes_of(comparison, people_metric(comparison)):
+        metric = people_metric(comparison)
+        for row, cell in changes_of(comparison, metric):
             known = [a for run in runs_of(comparison, row.condition) if (a := regions_per_image(run)) is not None]
             if known:
-                groups.setdefault((comparison.name, row.region), []).append((fmean(known), row, cell))
-    if len({name for name, _ in groups}) < 2:
+                key = comparison.name, in_words(metric), row.region
+                groups.setdefault(key, []).append((fmean(known), row, cell))
+    if len({name for name, *_ in groups}) < 2:
         return None
     amounts = {key: fmean(amount for amount, *_ in group) for key, group in groups.items()}
     order = sorted(groups, key=amounts.get, reverse=True)
@@ -259,11 +263,11 @@ def delta_by_amount(comparisons: Sequence[Comparison]) -> Figure | None:
     rows = {row.condition: row for *_, row, _ in points}
     title = "Change of people's AP by the number of people anonymized"
     notes = ["above: most regions in an image", _of_intervals([cell for *_, cell in points])]
-    figure, axes = _panel(title, notes, 0.3 * len(order) + 0.6, [rows[c] for c in CONDITIONS if c in rows])
+    figure, axes = _panel(title, notes, 0.4 * len(order) + 0.6, [rows[c] for c in CONDITIONS if c in rows])
     for y, place, row, cell in points:
         shift = 0.6 * ((place + 0.5) / len(groups[order[y]]) - 0.5)
         _dot(axes, cell.delta, y + shift, cell.interval, row.condition)
-    labels = [f"{textwrap.fill(n, 24)}\n{amounts[n, region]:.1f} {REGIONS[region]} an image" for n, region in order]
+    labels = [f"{textwrap.fill(key[0], 24)}\n{key[1]}\n{amounts[key]:.1f} {REGIONS[key[2]]} an image" for key in order]
     _as_rows(axes, dict(enumerate(labels)), (-0.5, len(order) - 0.5))
     return figure
 
@@ -331,7 +335,7 @@ def _panel(title: str, notes: Sequence[str], height: float, legend: Sequence[Row
 
 def _of_intervals(cells: Sequence[Cell]) -> str:
     over = {cell.interval.over for cell in cells if cell.interval is not None}
-    return f"bars: 95\u00a0% intervals over {max(over, key=len)}" if over else ""
+    return f"bars: 95\u00a0% intervals over {', or over '.join(sorted(over))}" if over else ""
 
 
 def _dot(

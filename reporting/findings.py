@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.manifest import MANIFEST, sha256
 from errors import UserError
 from reporting.comparison import Cell, Comparison, Row
 from reporting.results import Run
@@ -67,14 +66,11 @@ def read_curve(run: Run, metric: str) -> dict[int, float]:
 
 
 def regions_per_image(run: Run) -> float | None:
-    """Say how many regions were anonymized in a training image on average; None where it cannot be known any more."""
+    """Say how many regions were anonymized in a training image on average; None where the results do not say it."""
     if run.anonymized_regions is None or not run.steps:
         return None
     if run.copy is not None:  # each image counted once
-        manifest = Path(run.copy["folder"]) / MANIFEST
-        if not manifest.is_file() or sha256(manifest) != run.copy["sha256"]:
-            return None
-        return run.anonymized_regions / len(json.loads(manifest.read_bytes())["images"])
+        return run.anonymized_regions / run.copy["images"] if "images" in run.copy else None
     batches = run.steps * (run.config.get("trainer", {}).get("accumulate_grad_batches") or 1)
     return run.anonymized_regions / (batches * run.config["data"]["batch_size"])
 

@@ -211,9 +211,8 @@ def _change(cell: Cell | None) -> tuple[Entry, float | None]:
     if cell is None or cell.delta is None:
         return Entry(""), None
     interval = cell.interval
-    note = f"{interval.low:+z.1f}, {interval.high:+z.1f}" if interval else ""
-    excludes_0 = interval is not None and not interval.low <= 0 <= interval.high
-    return Entry(f"{cell.delta:+z.1f}", note, bold=excludes_0), cell.delta
+    note = ", ".join(interval.ends()) if interval else ""
+    return Entry(f"{cell.delta:+z.1f}", note, bold=bool(interval and interval.excludes_0)), cell.delta
 
 
 def _parts(comparison: Comparison, metrics: list[str]) -> Iterator[Comparison]:

@@ -10,7 +10,7 @@ from reporting.paper import PaperCell, paper_tables
 from reporting.tables import headings
 
 # {streetscenes body/blur AP_person} is a mean, {streetscenes body/blur AP_person change} its difference to original,
-# {table_1 body/blur AP_person} the paper's.
+# with the word cost instead the same with the other sign; {table_1 body/blur AP_person} is the paper's.
 PLACE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -19,7 +19,7 @@ def read_reading(path: Path, comparisons: Sequence[Comparison]) -> list[str]:
 
     Args:
         path: the file. Braces hold the name of a comparison, or ``table_1`` to ``table_5`` of the paper, a condition, a
-            metric as in the table's heading with ``_`` for a space, and perhaps the word ``change``.
+            metric as in the table's heading with ``_`` for a space, and perhaps the word ``change`` or ``cost``.
         comparisons: whose numbers they are.
 
     Raises:
@@ -43,8 +43,8 @@ def read_reading(path: Path, comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _number(words: list[str], tables: Mapping[str, Mapping[str, Mapping[str, Cell | PaperCell]]]) -> str:
-    if len(words) not in (3, 4) or words[3:] not in ([], ["change"]):
-        raise UserError("must be {comparison condition metric} or {comparison condition metric change}")
+    if len(words) not in (3, 4) or words[3:] not in ([], ["change"], ["cost"]):
+        raise UserError("must be {comparison condition metric}, with the word change or cost behind it or without")
     rows = tables[_known(words[0], tables, "comparison")]
     cells = rows[_known(words[1], rows, "condition")]
     by_name = {name.replace(" ", "_"): cell for name, cell in zip(headings(list(cells)), cells.values(), strict=True)}
@@ -53,7 +53,7 @@ def _number(words: list[str], tables: Mapping[str, Mapping[str, Mapping[str, Cel
         return f"{cell.mean:.1f}"
     if cell.delta is None:
         raise UserError("has no original to compare with")
-    return f"{cell.delta:+.1f}"
+    return f"{cell.delta:+z.1f}" if words[3] == "change" else f"{-cell.delta:z.1f}"
 
 
 def _known(word: str, names: Iterable[str], kind: str) -> str:

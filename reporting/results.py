@@ -32,7 +32,7 @@ class Run:
     device: str | None = None
     wall_time_s: float | None = None
     anonymized_regions: int | None = None
-    copy: dict[str, str] | None = None  # folder and sha256 of the anonymized copy that was trained on
+    copy: dict[str, Any] | None = None  # folder, sha256 and number of images of the anonymized copy trained on
 
 
 def collect(paths: list[Path]) -> tuple[list[Run], list[str]]:
@@ -111,7 +111,8 @@ def collect_wandb(path: str) -> tuple[list[Run], list[str]]:
 def _as_results(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
     """Put a run's config and summary into the form of ``results.json``."""
     cell = {key: config[key] for key in ("dataset", "condition", "seed")}
-    own = {key: value for key, value in config.items() if key not in ("dataset", "region", "method")}
+    # Beside the resolved config a run has what it is found by, and every parameter of its sweep.
+    own = {key: value for key, value in config.items() if key not in ("dataset", "region", "method", "cell")}
     # W&B writes NaN as a string.
     metrics = {
         key: value for key, value in summary.items() if key.startswith("val/") and isinstance(value, int | float)

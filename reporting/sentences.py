@@ -157,5 +157,4 @@ def _and(words: Sequence[str]) -> str:
 
 
 def _change(cell: Cell) -> str:
-    interval = cell.interval
-    return f"{cell.delta:+z.1f}" + (f" ({interval.low:+z.1f} to {interval.high:+z.1f})" if interval else "")
+    return f"{cell.delta:+z.1f}" + (f" ({' to '.join(cell.interval.ends())})" if cell.interval else "")

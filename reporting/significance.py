@@ -35,6 +35,18 @@ class Interval:
     high: float
     over: str  # what would be others if the study were repeated: "seeds", "images", "seeds and images"
 
+    @property
+    def excludes_0(self) -> bool:
+        """Whether it says that there is a difference."""
+        return not self.low <= 0 <= self.high
+
+    def ends(self) -> tuple[str, str]:
+        """Give its ends as they are printed: so many digits that it excludes 0 to a reader too."""
+        digits = 1
+        while self.excludes_0 and round(min(abs(self.low), abs(self.high)), digits) == 0:
+            digits += 1
+        return f"{self.low:+z.{digits}f}", f"{self.high:+z.{digits}f}"
+
 
 def delta_intervals(runs: list[Run], originals: list[Run], metrics: list[str]) -> dict[str, Interval]:
     """Give the 95 % interval of mean(runs) - mean(originals), as `METHOD` says, for each metric that has one.
@@ -123,7 +135,10 @@ def _per_image(run: Run, metrics: tuple[str, ...]) -> _PerImage | None:
     for metric in sorted(run.metrics.keys() & per_image.values.keys()):
         kept, expected = per_image.values[metric][0], run.metrics[metric]
         if not abs(kept - expected) < SAME:
-            raise UserError(f"{path}: is not of the results beside it: {metric} is {kept:.2f}, not {expected:.2f}")
+            raise UserError(
+                f"{path}: is not of the results beside it, those of last.ckpt: {metric} is {kept:.2f}, "
+                f"not {expected:.2f}"
+            )
     return per_image
 
 

@@ -195,8 +195,7 @@ def as_files(comparisons: list[Comparison], problems: list[str]) -> dict[str, st
 def _entry(cell: Cell | None) -> Entry:
     if cell is None:
         return Entry(MISSING)
-    excludes_0 = cell.interval is not None and not cell.interval.low <= 0 <= cell.interval.high
-    return _value(cell.mean, cell.stderr, cell.delta, cell.best, excludes_0)
+    return _value(cell.mean, cell.stderr, cell.delta, cell.best, bool(cell.interval and cell.interval.excludes_0))
 
 
 def _value(mean: float, stderr: float | None, delta: float | None, bold: bool = False, marked: bool = False) -> Entry:

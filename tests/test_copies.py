@@ -98,7 +98,8 @@ def test_a_run_on_a_copy_says_so_and_needs_no_original(config, copy, source, tmp
     written = results(tmp_path, "quickstart-body-blur-seed8")
     manifest = tmp_path / "copy/manifest.json"
     digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
-    assert written["copy"] == {"folder": str(manifest.parent), "sha256": digest}
+    count = len(json.loads(manifest.read_text())["images"])
+    assert written["copy"] == {"folder": str(manifest.parent), "sha256": digest, "images": count}
     assert written["anonymized_regions"] == json.loads(manifest.read_text())["regions"] > 0
     assert written["config"]["anonymization"] == {"seed": 3, "copy": str(manifest.parent)}
     train(config("seed=8", "anonymization.seed=3"))  # done, and then the copy may go

@@ -30,7 +30,7 @@ def study(tmp_path_factory):
             "best": {AP: 99.0},
             "steps": 340,
             "anonymized_regions": 1653,
-            "copy": {"folder": "data/copies/body-blur", "sha256": "f54005a7"},
+            "copy": {"folder": "data/copies/body-blur", "sha256": "f54005a7", "images": 400},
             "device": "cpu (x86_64, 1 threads)",
             "wall_time_s": 263.2,
             "commit": "0" * 40,
@@ -137,6 +137,7 @@ def as_wandb(path):
     """A run as train.py and W&B leave it: the cell beside the config, media and W&B's own in the summary."""
     content = json.loads(path.read_text())
     cell = {key: content[key] for key in ("dataset", "condition", "region", "method")}
+    cell["cell"] = f"configs/quickstart.yaml:{content['condition']}"  # a parameter of sweeps/all.yaml
     summary = {
         **content["metrics"],
         "val/segm/AP_unseen": "NaN",

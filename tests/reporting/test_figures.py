@@ -9,7 +9,6 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from datamodules.manifest import MANIFEST, sha256
 from errors import UserError
 from reporting import figures
 from reporting.colours import colour
@@ -175,18 +174,15 @@ def test_ap_over_training(comparison):
     assert average == [(99, 11), (500, 31)]
 
 
-def test_regions_per_image(comparison, tmp_path):
-    """Of images anonymized in training: 500 steps of 4; of a copy: of its images, if it is still the same."""
+def test_regions_per_image(comparison):
+    """Of images anonymized in training: 500 steps of 4; of a copy: of its images."""
     run = comparison.runs[-1]
     assert regions_per_image(run) == 6000 / 2000
     twice = replace(run, config=run.config | {"trainer": {"accumulate_grad_batches": 2}})
     assert regions_per_image(twice) == 6000 / 4000
-    manifest = tmp_path / MANIFEST
-    manifest.write_text(json.dumps({"images": {"a.png": {}, "b.png": {}}}))
-    of_copy = replace(run, copy={"folder": str(tmp_path), "sha256": sha256(manifest)}, anonymized_regions=5)
-    assert regions_per_image(of_copy) == 2.5
-    manifest.write_text(json.dumps({"images": {"a.png": {}}}))
-    assert regions_per_image(of_copy) is None
+    copy = {"folder": "copies/face-blur", "sha256": "own"}
+    assert regions_per_image(replace(run, copy=copy | {"images": 2}, anonymized_regions=5)) == 2.5
+    assert regions_per_image(replace(run, copy=copy)) is None
     assert regions_per_image(replace(run, anonymized_regions=None)) is None
 
 
@@ -198,10 +194,10 @@ def test_delta_by_amount(tmp_path, comparison):
     (other,) = compare(make_runs(tmp_path, dataset="busy", config=config))
     figure = delta_by_amount([comparison, other])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
-        "busy-quickstart\n6.0 bodies an image",
-        "streetscenes-quickstart\n3.0 bodies an image",
-        "busy-quickstart\n2.0 faces an image",
-        "streetscenes-quickstart\n1.0 faces an image",
+        "busy-quickstart\nmask AP of person\n6.0 bodies an image",
+        "streetscenes-quickstart\nmask AP of person\n3.0 bodies an image",
+        "busy-quickstart\nmask AP of person\n2.0 faces an image",
+        "streetscenes-quickstart\nmask AP of person\n1.0 faces an image",
     ]
     places = {(round(y), c): x for c, x, y in marks(figure)}
     assert places == {
@@ -309,6 +305,8 @@ def is_within_axis(text, axes):
 def test_metrics_in_words():
     assert in_words("val/segm/AP50_person") == "mask AP50 of person"
     assert in_words("val/keypoints/AP") == "keypoint AP"
+    assert in_words("val/bbox/AP_m") == "box AP of medium objects"
+    assert in_words("val/bbox/AP_traffic_light") == "box AP of traffic_light"
 
 
 @pytest.mark.parametrize("name", ["delta.jpg", "file/delta.png"])

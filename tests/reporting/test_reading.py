@@ -23,11 +23,11 @@ def comparisons():
 
 def test_numbers_are_the_comparisons(tmp_path, comparisons):
     (tmp_path / "text").write_text(
-        "Blur costs {streets body/blur AP_person change}\nof {streets original AP_person}.\n\n\nIn all "
+        "Blur costs {streets body/blur AP_person cost}\nof {streets original AP_person}.\n\n\nIn all "
         "{streets body/blur AP change}, from {streets original AP}.\n"
     )
     assert read_reading(tmp_path / "text", comparisons) == [
-        "Blur costs -20.1 of 40.3.",
+        "Blur costs 20.1 of 40.3.",
         "In all -2.0, from 30.5.",
     ]
 

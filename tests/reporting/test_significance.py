@@ -6,7 +6,7 @@ from scipy import stats
 
 from metrics.matches import Matches, write_matches
 from reporting.results import Run
-from reporting.significance import delta_intervals, per_image_problems
+from reporting.significance import Interval, delta_intervals, per_image_problems
 
 AP = "val/segm/AP"
 
@@ -180,10 +180,27 @@ def test_per_image_results_that_cannot_be_used_are_named(tmp_path):
 
     wrong = run(ours[0].path.parent, ours[0].metrics[AP] + 1)
     (problem,) = per_image_problems([wrong, *every[1:]], [AP])
-    assert f"{wrong.path.with_name('matches.npz')}: is not of the results beside it: {AP} is" in problem
+    assert (
+        f"{wrong.path.with_name('matches.npz')}: is not of the results beside it, those of last.ckpt: {AP} is"
+        in problem
+    )
     assert delta_intervals([wrong, ours[1]], originals, [AP])[AP].over == "seeds"
 
     ours[1].path.with_name("matches.npz").write_bytes(b"PK")
     (problem,) = per_image_problems(every, [AP])
     assert str(ours[1].path.with_name("matches.npz")) in problem
     assert delta_intervals(ours, originals, [AP])[AP].over == "seeds"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ends"),
+    [
+        (-2.04, 1.0, ("-2.0", "+1.0")),
+        (-2.04, 0.0, ("-2.0", "+0.0")),
+        (-2.0495, -0.0127, ("-2.05", "-0.01")),
+        (0.004, 3.0, ("+0.004", "+3.000")),
+        (-0.04, 0.04, ("+0.0", "+0.0")),
+    ],
+)
+def test_an_interval_that_excludes_0_does_so_in_print(low, high, ends):
+    assert Interval(low, high, "seeds").ends() == ends
