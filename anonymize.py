@@ -155,6 +155,7 @@ def anonymize_folder(job: FolderJob) -> bool:
     """
     from anonymization.detectors import face_detector
     from anonymization.engine import Anonymizer
+    from datamodules.files import fingerprint
     from datamodules.folder import LAYOUT, FolderRecords, detected_faces, given_bodies, given_faces
     from datamodules.manifest import sha256
     from datamodules.originals import Original
@@ -172,7 +173,7 @@ def anonymize_folder(job: FolderJob) -> bool:
         if job.masks is None:
             raise UserError(f"masks: is missing; {condition} needs a folder with a mask of each picture's people")
         path = Path(job.masks).absolute()
-        find, people = given_bodies(path), {"masks": str(path)}
+        find, people = given_bodies(path, root), {"masks": str(path), "masks_sha256": fingerprint(path, pixels=True)}
     elif job.boxes is not None:
         path = Path(job.boxes).absolute()
         find, people = given_faces(path, root), {"faces_sha256": sha256(path)}

@@ -116,7 +116,7 @@ def table(metrics: dict[str, float]) -> "Table":
     """Show AP in percent: a row a measure or class, a column box, mask or keypoints."""
     from rich.table import Table
 
-    names = [name.split("/") for name in metrics]
+    names = [name.split("/", 2) for name in metrics]  # a class may have more in its name
     types = list(dict.fromkeys(iou_type for _, iou_type, _ in names))
     shown = Table("", *types, title="AP in percent on original validation images")
     for measure in dict.fromkeys(measure for _, _, measure in names):

@@ -45,7 +45,8 @@ class Processes:
     def __init__(self, jobs: int | None) -> None:
         import torch
 
-        devices = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = visible.split(",") if visible else []
         if len(devices) != torch.cuda.device_count():
             devices = [str(i) for i in range(torch.cuda.device_count())]
         self.slots = jobs or len(devices) or 1

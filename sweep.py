@@ -51,7 +51,8 @@ class Progress:
             if code is None:
                 return
             self.job = None
-            if not self._is_done():
+            # Another start of the sweep may have taken the cell while this one's process was on its way.
+            if not self._is_done() and not is_held(self.run_dir):
                 mistake = code in (0, 2)
                 self.failures = ATTEMPTS if mistake else self.failures + 1
         if self._is_done():
@@ -148,24 +149,35 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
 def check(path: Path, cells: list[Cell]) -> list[Path]:
     """Return the run folders of the cells, after looking at all cells before any is started.
 
+    Of cells that lack something, a generator say, which may still come, a line warns.
+
     Raises:
         UserError: a cell is no valid run, two cells are the same run, or a folder holds another one.
     """
+    from datamodules.layouts import build_datamodule
     from lightning_modules.results import check_run_dir
     from train import read_config
 
     run_dirs: dict[Path, Cell] = {}
+    lacking: dict[str, list[Cell]] = {}
     for cell in cells:
         try:
-            run_dir = check_run_dir(_config(cell, read_config))
+            config = _config(cell, read_config)
+            run_dir = check_run_dir(config)
         except UserError as error:
             raise UserError(f"{path}: {_short(cell)}: {error}") from None
+        try:
+            build_datamodule(config)
+        except UserError as error:
+            lacking.setdefault(str(error), []).append(cell)
         if run_dir in run_dirs:
             raise UserError(
                 f"{path}: {_short(cell)} and {_short(run_dirs[run_dir])} both write to {run_dir}; "
                 "leave one out, or put what differs into output_dir"
             )
         run_dirs[run_dir] = cell
+    for error, those in lacking.items():
+        print(f"warning: {len(those)} of {len(cells)} cells will fail: {error}", file=sys.stderr)
     return list(run_dirs)
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from errors import script
 
@@ -89,6 +89,7 @@ def train(config: "Config") -> None:
     from lightning_modules.models import load_weights
     from lightning_modules.panels import ImagePanels
     from lightning_modules.processes import together
+    from lightning_modules.progress import WallTime
     from lightning_modules.results import check_run_dir, claim_run_dir, commit, device_name, hold_run_dir, write_results
     from lightning_modules.settings import fit_to_machine
     from metrics.matches import write_matches
@@ -111,7 +112,9 @@ def train(config: "Config") -> None:
     # The harder task is the one the study asks about: masks or keypoints, not boxes.
     main_metric = f"val/{datamodule.iou_types[-1]}/AP"
     module = DetectionModule(config, len(datamodule.classes) + 1, datamodule.metrics(), main_metric)
-    trainer = _trainer(config, run_dir, [*_checkpoints(run_dir, main_metric), ImagePanels(run_dir, datamodule.classes)])
+    wall_time = WallTime(started)
+    callbacks = [*_checkpoints(run_dir, main_metric), ImagePanels(run_dir, datamodule.classes), wall_time]
+    trainer = _trainer(config, run_dir, callbacks)
     if not _last_checkpoint(run_dir).exists():
         load_weights(module.model, config.model, datamodule.classes)
 
@@ -133,8 +136,8 @@ def train(config: "Config") -> None:
             "steps": trainer.global_step,
             "anonymized_regions": regions,
             "copy": datamodule.copy and datamodule.copy.as_result(),
-            "device": device_name(module.device),
-            "wall_time_s": round(time.monotonic() - started, 1),
+            "device": device_name(trainer.strategy.root_device),
+            "wall_time_s": round(wall_time.seconds, 1),
         }
         write_matches(run_dir / "matches.npz", module.matches)
         path = write_results(run_dir, config, measured | {"commit": code})
@@ -155,6 +158,7 @@ def train_generator(config: "GeneratorExperiment") -> None:
     from lightning_modules.generator import GeneratorModule
     from lightning_modules.panels import PeoplePanel
     from lightning_modules.processes import together
+    from lightning_modules.progress import WallTime
     from lightning_modules.results import claim_run_dir, commit, device_name, hold_run_dir, versions, write_results
 
     started, code = time.monotonic(), commit()
@@ -169,7 +173,8 @@ def train_generator(config: "GeneratorExperiment") -> None:
     datamodule.prepare_data()
     datamodule.setup("fit")
     config.trainer["max_steps"] = 2 * config.generator.steps  # Lightning counts the steps of each optimizer
-    trainer = _trainer(config, run_dir, [*_checkpoints(run_dir), PeoplePanel(run_dir)])
+    wall_time = WallTime(started)
+    trainer = _trainer(config, run_dir, [*_checkpoints(run_dir), PeoplePanel(run_dir), wall_time])
     with together(trainer, run_dir):
         _fit(trainer, module, datamodule, run_dir)
         trainer.validate(module, datamodule=datamodule, verbose=False)
@@ -179,10 +184,10 @@ def train_generator(config: "GeneratorExperiment") -> None:
             "metrics": {"val/fid": fid},
             "steps": module.steps,
             "people": len(datamodule.train),
-            "device": device_name(module.device),
+            "device": device_name(trainer.strategy.root_device),
         }
         about = {"config": asdict(config), "versions": versions(), **measured}
-        measured["wall_time_s"] = round(time.monotonic() - started, 1)
+        measured["wall_time_s"] = round(wall_time.seconds, 1)
         weights = run_dir / "generator.safetensors"
         module.finished().save(weights, {key: json.dumps(value) for key, value in about.items()})
         path = write_results(run_dir, config, measured | {"commit": code})
@@ -193,19 +198,24 @@ def train_generator(config: "GeneratorExperiment") -> None:
 def _trainer(config: "Experiment", run_dir: "Path", callbacks: "list[Callback]") -> "Trainer":
     """Build Lightning's Trainer with the run's loggers and progress bar."""
     from pytorch_lightning.callbacks import LearningRateMonitor
+    from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
     from lightning_modules.mishaps import CheckpointIO
     from lightning_modules.progress import LineProgress, ProgressBar
     from lightning_modules.resuming import ResumesAfterEpoch
     from lightning_modules.settings import build_trainer
 
+    plugins: list[Any] = [CheckpointIO()]
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # Lightning's own checkpoint before a job is requeued would be one amidst an epoch, which repeats batches.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     terminal = sys.stdout.isatty()
     shows_progress = config.trainer.get("enable_progress_bar", True)
     arguments = {
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,  # the data module's sampler is distributed already
         "enable_model_summary": False,
-        "plugins": [CheckpointIO()],
+        "plugins": plugins,
         **config.trainer,
         "enable_progress_bar": shows_progress and terminal,
     }

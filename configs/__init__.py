@@ -30,6 +30,13 @@ INCIDENTAL = (
 )
 
 
+# Least and greatest values; the seed's are NumPy's.
+LIMITS = {"seed": (0, 2**32 - 1), "data.batch_size": (1, None), "data.num_workers": (0, None)}
+
+# Arguments of Lightning's Trainer that a run has its own of, by the keys that say more of them.
+TAKEN = {"callbacks": None, "default_root_dir": "output_dir", "logger": "wandb.mode", "plugins": None}
+
+
 @dataclass
 class StreetScenesConfig:
     """Draw StreetScenes into ``data.root`` where it is not there yet (see `datamodules.streetscenes`)."""
@@ -46,7 +53,7 @@ class DataConfig:
     """What is trained on."""
 
     name: str = MISSING  # the dataset as runs and tables call it
-    layout: str = MISSING  # how its files lie: a key of datamodules.LAYOUTS
+    layout: str = MISSING  # how its files lie: a key of datamodules.layouts.LAYOUTS
     root: str = MISSING  # its folder
     val_split: str = "val"  # evaluated on; train where a sample has no other
     batch_size: int = 4  # images a step and device
@@ -83,9 +90,9 @@ class AnonymizationConfig:
 class ModelConfig:
     """The detector under study."""
 
-    name: str = MISSING  # a key of lightning_modules.models.MODELS
+    name: str = MISSING  # one of lightning_modules.models.STOCK or SMALL
     weights: str | None = None  # what training starts from: null, imagenet (backbone), COCO_V1 and the like, a file
-    trainable_layers: int = 3  # backbone stages that train when weights are given, 0-5
+    trainable_layers: int = 3  # ResNet-50's stages that train when weights are given, 0-5; small models train whole
     min_size: list[int] = field(default_factory=lambda: [800])  # shortest edge: one drawn per step; last in test
     max_size: int = 1333  # longest edge at most, pixels
     # further arguments of torchvision's model; and, of the ResNet-50 ones, roi_align_v2 (bool): see docs/protocol.md
@@ -287,8 +294,14 @@ def _check(config: DictConfig, path: Path) -> None:
         raise UserError(f"{path}: {key} has no value; set it in the file or as {key}=VALUE")
     if "condition" in config:
         parse_condition(config.condition)
+    for key, (least, most) in LIMITS.items():
+        value = OmegaConf.select(config, key)
+        if value < least or (most is not None and value > most):
+            raise UserError(f"{path}: {key}: {value} is not {least} or more" + (f", {most} at most" if most else ""))
     for key, value in config.trainer.items():
         _check_trainer_argument(str(key), value)
+    if "generator" in config and "max_steps" in config.trainer:
+        raise UserError("trainer.max_steps: of a generator generator.steps says how long it is trained")
 
 
 def _check_trainer_argument(key: str, value: Any) -> None:
@@ -300,6 +313,9 @@ def _check_trainer_argument(key: str, value: Any) -> None:
     parameters = signature(Trainer.__init__).parameters
     if key not in parameters or key == "self":
         raise UserError(f"unknown key 'trainer.{key}'{nearest(key, set(parameters) - {'self'})}")
+    if key in TAKEN:
+        instead = f"; set {TAKEN[key]}" if TAKEN[key] else ""
+        raise UserError(f"trainer.{key}: cannot be set, every run has its own{instead}")
     plain = (bool, int, float, str, type(None))
     allowed = [t for t in _leaves(parameters[key].annotation) if t in plain]
     if float in allowed:

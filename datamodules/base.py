@@ -1,5 +1,6 @@
 """What all datasets share: samples, batches, loaders, and anonymization of the batch on the device."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,6 +28,8 @@ from datamodules.record import Instance, Record, decode, relabelled
 from datamodules.regions import face_boxes, make_regions
 from errors import UserError, nearest
 from metrics.coco import CocoAP
+
+DIGITS = 16  # hexadecimal ones, of annotations' digests in a manifest
 
 
 class Batch(NamedTuple):
@@ -118,11 +121,12 @@ class DetectionDataset(Dataset):
         instances = [i for i in record.instances if not i.crowd]
         bodies = record.bodies if self.region == "body" else []
         faces = face_boxes(record) if self.region == "face" else np.zeros((0, 4), np.float32)
-        # A body that is also a training instance shares its decoded mask.
+        # A body that is also a training instance shares its decoded mask. An id alone does not tell: where people are
+        # annotated in a file of their own, its numbers may be other objects' here.
         rows = {i.id: row for row, i in enumerate(instances)} if self.with_masks else {}
         rles = [i.mask for i in instances] if self.with_masks else []
         for id_, rle in bodies:
-            if id_ not in rows:
+            if id_ not in rows or rles[rows[id_]] != rle:
                 rows[id_] = len(rles)
                 rles.append(rle)
         boxes = np.concatenate([_boxes(instances), faces])
@@ -276,6 +280,12 @@ class DetectionDataModule(LightningDataModule):
         """List the files and folders that the records of a split are made of, there or not."""
         raise NotImplementedError
 
+    def annotations(self, split: str, region: str) -> dict[str, str]:
+        """Digest what says who is in a split's images: `sources` without the images, by path from the root."""
+        images = self.root / self.image_folder(split)
+        paths = [path for path in self.sources(split, region) if path != images]
+        return {os.path.relpath(path, self.root): fingerprint(path)[:DIGITS] for path in paths}
+
     def plan(self, split: str, region: str) -> Plan:
         """Look at a split's annotations as a whole and say how its records are made.
 
@@ -349,7 +359,8 @@ class DetectionDataModule(LightningDataModule):
         """
         names = self.anonymizer.load()
         if self.copy_folder and self.copy is None:
-            self.copy = check_copy(self.copy_folder, self.image_folder("train"), self.run_config, names)
+            annotations = self.annotations("train", self.condition.region)
+            self.copy = check_copy(self.copy_folder, self.image_folder("train"), self.run_config, names, annotations)
 
     def setup(self, stage: str) -> None:
         """Read the splits once and look at every image file before any training."""
@@ -364,8 +375,8 @@ class DetectionDataModule(LightningDataModule):
             if not self.train:
                 raise UserError(f"data.root: {self.root} has no training image with a usable annotation")
         self.val = self.checked(self.config.val_split, "none")
-        if not self.val:
-            raise UserError(f"data.root: {self.root} has no validation image")
+        if not self.val.trainable.any():
+            raise UserError(f"data.root: {self.root} has no validation image with a usable annotation")
         if stage == "fit" and self.val.classes != records.classes:
             differing = set(self.val.classes).symmetric_difference(records.classes) or {"the order"}
             raise UserError(
@@ -430,6 +441,9 @@ class DetectionDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self.config.num_workers,
             collate_fn=collate,
+            # A loader draws a number where it begins. One that persists does so once, which a restart would repeat at
+            # another place: of training's random numbers validation takes none.
+            generator=None if training else torch.Generator(),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.config.num_workers > 0,
             worker_init_fn=_single_threaded,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from datamodules.base import DetectionDataModule
     from datamodules.record import Record
 
-IMAGES = (".jpg", ".jpeg", ".png")
 EXAMPLES = 3  # of a kind of finding that are printed
 FEW_JOBS = 500  # that are done before other processes have started
 EPILOG = """key=value: overrides of the experiment's keys, see configs/__init__.py
@@ -155,7 +154,9 @@ def _run(job: Job) -> Inspection:
 def _jobs(datamodule: "DetectionDataModule", layout: Layout, split: str, seen: Inspection) -> list[Job]:
     """Compare what a split should have with what it has; returns what is left to look at, image by image."""
     folder = datamodule.root / datamodule.image_folder(split)
-    images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES)
+    from datamodules.originals import pictures
+
+    images = sorted(datamodule.root / name for name in pictures(datamodule.root, datamodule.image_folder(split)))
     seen.images = len(images)
     if not images:
         seen.findings.append((Kind.NO_IMAGES, f"{folder} has none"))

@@ -51,18 +51,24 @@ class _CocoDataModule(DetectionDataModule):
             check_unique((name for _, name in categories), "name")
             if not all(isinstance(name, str) for _, name in categories):
                 raise ValueError("a name is no text")
+        with naming(path, "images"):
+            files = {image["id"]: image["file_name"] for image in content["images"]}
         people = {} if region == "none" else self.people(split, content, by_image)
+        for id_ in (id_ for id_, group in people.items() if group and id_ not in files):
+            raise UserError(
+                f"{self.annotation_file(self.people_task, split)}: a person's image_id {id_!r} is none of the images "
+                f"of {path.name}, so nobody knows where that person is"
+            )
         bodies = people if region == "body" else {}
-        faces = self._faces(split, people) if region == "face" else {}
+        faces = self._faces(split, people, files) if region == "face" else {}
         posed = {id_: [a for a in group if "keypoints" in a] for id_, group in people.items()}
         posed = posed if self.posed(region) else {}
         with naming(path, "images"):
             images = sorted(content["images"], key=lambda image: image["file_name"])
             if not images:
                 raise ValueError("there is none")
-        ids = [image["id"] for image in images]
         jobs = [(i, *(group.get(i["id"], []) for group in (by_image, bodies, faces, posed))) for i in images]
-        if faces and faces.keys().isdisjoint(ids):
+        if faces and faces.keys().isdisjoint(files):
             raise UserError(f"{self.faces_file(split)}: none of its images is in {path}")
         labels = {id_: label for label, (id_, _) in enumerate(categories, start=1)}
         read = partial(read_record, path, folder, labels, "keypoints" in self.iou_types)
@@ -85,34 +91,46 @@ class _CocoDataModule(DetectionDataModule):
             by_image: its annotations.
 
         Raises:
-            UserError: there is no file to find them in, or it is damaged.
+            UserError: there is no file to find them in, or it is damaged, or about other images.
         """
         path = self.annotation_file(self.people_task, split)
         if self.task != self.people_task:
             purpose = "its annotations with keypoints are the people to anonymize (data.layout=own does without)"
-            by_image = group_by_image(path, read_json(path, purpose))
+            of_people = read_json(path, purpose)
+            by_image = group_by_image(path, of_people)
+            with naming(path, "images"):
+                files = {image["id"]: image["file_name"] for image in of_people["images"]}
+                for image in content["images"]:
+                    if files.get(image["id"]) != image["file_name"]:
+                        raise ValueError(
+                            f"{image['id']} is {files.get(image['id'])}, but {image['file_name']} in "
+                            f"{self.annotation_file(self.task, split).name}: nobody knows who is on it"
+                        )
         with naming(path, "annotations"):
             return {
                 id_: [a for a in group if any(v > 0 for v in a["keypoints"][2::3])] for id_, group in by_image.items()
             }
 
-    def _faces(self, split: str, people: dict[int, list[Annotation]]) -> dict[int, list[tuple[int, list[float]]]]:
-        path = self.faces_file(split)
+    def _faces(
+        self, split: str, people: dict[int, list[Annotation]], files: dict[int, str]
+    ) -> dict[int, list[tuple[int, list[float]]]]:
+        path, named = self.faces_file(split), {str(id_): id_ for id_ in files}  # keys are text, ids numbers or text
         content = read_json(path, FACES_PURPOSE)
         if not isinstance(content, dict):
             raise UserError(f"{path}: not of the form {{image id: {{boxes: [...], keypoint_indices: [...]}}}}")
         faces = {}
         for image, entry in content.items():
             with naming(path, f"image {image}"):
-                owners = [a["id"] for a in people.get(int(image), [])]
+                id_ = named[image] if image in named else int(image)
+                owners = [a["id"] for a in people.get(id_, [])]
                 places = entry["keypoint_indices"]
                 if not all(0 <= place < len(owners) for place in places):
                     raise ValueError(f"keypoint_indices {places} of {len(owners)} people with labelled keypoints")
                 ids = [owners[place] for place in places]
                 check_unique(ids)
-                if int(image) in faces:
+                if id_ in faces:
                     raise ValueError("is there twice")
-                faces[int(image)] = list(zip(ids, map(face_box, entry["boxes"]), strict=True))
+                faces[id_] = list(zip(ids, map(face_box, entry["boxes"]), strict=True))
         return faces
 
 

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from anonymization.conditions import parse_condition
 from configs import Config
-from datamodules.files import read_json
-from datamodules.manifest import JOURNALS, MANIFEST, sha256
+from datamodules.manifest import JOURNALS, MANIFEST, first_difference, read_manifest, sha256
 from datamodules.originals import pictures
 from errors import UserError
 
@@ -44,7 +43,9 @@ def copy_folder(config: Config) -> Path | None:
         raise UserError(f"anonymization.copy: '{name}': {error!r}; {{condition}} and {{seed}} may be in it") from None
 
 
-def check_copy(folder: Path, images: Path, config: Config, generators: dict[str, str]) -> Copy:
+def check_copy(
+    folder: Path, images: Path, config: Config, generators: dict[str, str], annotations: dict[str, str]
+) -> Copy:
     """Check that a folder holds a finished copy of the run's training images under its condition and seed.
 
     Args:
@@ -52,6 +53,7 @@ def check_copy(folder: Path, images: Path, config: Config, generators: dict[str,
         images: folder of the training images in it.
         config: of the run.
         generators: the names of the condition's generators, by key.
+        annotations: digests of what says who is in the images now.
 
     Raises:
         UserError: naming what the manifest has, what the run needs, and the command that makes it.
@@ -61,24 +63,23 @@ def check_copy(folder: Path, images: Path, config: Config, generators: dict[str,
         raise UserError(f"{journal}: the copy is not finished; {_command(config, folder)} goes on with it")
     if not path.exists():
         raise UserError(f"anonymization.copy: {path} does not exist; {_command(config, folder)} makes it")
-    manifest = read_json(path, "it says what the copy was made of")
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("images"), dict):
-        raise UserError(f"{path}: is none of anonymize.py; remove the folder, and {_command(config, folder)} makes it")
+    manifest = read_manifest(path)
     needed = {
         "layout": config.data.layout,
         "split": "train",
         "source": str(Path(config.data.root).resolve()),
         "condition": config.condition,
         "seed": config.anonymization_seed,
+        "annotations": annotations,
     }
     if generators:
         needed["generators"] = generators
-    for key, value in needed.items():
-        if manifest.get(key) != value:
-            raise UserError(
-                f"{path}: has {key} {manifest.get(key)}, this run needs {value}; name another folder in "
-                f"anonymization.copy, as {_command(config, Path('DIR'))} makes it"
-            )
+    if difference := first_difference(needed, manifest):
+        key, theirs, ours = difference
+        raise UserError(
+            f"{path}: has {key} {theirs}, this run needs {ours}; name another folder in anonymization.copy, as "
+            f"{_command(config, Path('DIR'))} makes it"
+        )
     _check_images(folder, images, config, manifest)
     return Copy(folder, len(manifest["images"]), manifest["regions"], sha256(path))
 

@@ -19,7 +19,7 @@ import torch
 
 from anonymization.engine import Anonymizer
 from anonymization.regions import Regions
-from datamodules.manifest import PARTIAL, Entry, Manifest, sha256, writing
+from datamodules.manifest import PARTIAL, Entry, Manifest, has_digest, sha256, writing
 from datamodules.originals import Original
 from datamodules.pictures import encode, encode_unchanged
 from datamodules.pool import process_map
@@ -110,8 +110,12 @@ def make_copy(
             with writing(output):
                 (output / FAILURES).unlink(missing_ok=True)
 
+        def is_done(name: str) -> bool:
+            entry, source = former.get(name), original.root / name
+            return bool(entry) and has_digest(source, entry["source_sha256"]) and manifest.has(name, entry)
+
         with ThreadPoolExecutor() as pool:
-            there = list(pool.map(lambda name: name in former and manifest.has(name, former[name]), names))
+            there = list(pool.map(is_done, names))
         todo = [number + count * i for i, done in enumerate(there) if not done]
         result.images = {name: former[name] for name, done in zip(names, there, strict=True) if done}
         if result.images:

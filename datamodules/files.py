@@ -77,11 +77,15 @@ def face_box(box: list[float]) -> list[float]:
     return [x0, y0, x1, y1]
 
 
-def fingerprint(source: Path) -> str:
+def fingerprint(source: Path, pixels: bool = False) -> str:
     """Digest a file, or the names of all files below a folder with the content of JSON files and the size of others.
 
     That is, of a dataset, what takes no time: not the pixels. Modification times do not count, so that it may move to
     another disk.
+
+    Args:
+        source: the file or folder.
+        pixels: digest the content of all files.
     """
     digest = hashlib.sha256()
     if source.is_file():
@@ -91,7 +95,7 @@ def fingerprint(source: Path) -> str:
         for path in (Path(parent, name) for name in sorted(names)):
             digest.update(f"{path.relative_to(source)}\0".encode(errors="surrogateescape"))
             with suppress(FileNotFoundError):  # a link to nothing
-                if path.suffix == ".json":
+                if pixels or path.suffix == ".json":
                     _digest(path, digest)
                 else:
                     digest.update(f"{path.stat().st_size}".encode())

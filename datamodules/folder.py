@@ -1,5 +1,6 @@
 """A plain folder of pictures, without any dataset: faces by a detector, or people from the caller's boxes or masks."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +12,8 @@ from faster_coco_eval.core import mask as mask_api
 from PIL import ImageOps
 
 from datamodules.files import read_json
-from datamodules.record import Record, opened
+from datamodules.originals import pictures
+from datamodules.record import Record, in_colours, opened
 from datamodules.values import numbers
 from errors import UserError
 
@@ -60,13 +62,13 @@ class FolderRecords(Sequence[Record]):
 
 
 def read_upright(path: Path) -> np.ndarray:
-    """Decode a picture, turned as its Exif orientation says: uint8 [height, width, 3] RGB.
+    """Decode a picture, turned as its Exif orientation says: uint8 [height, width, 3] RGB, as `in_colours` makes it.
 
     Raises:
         UserError: it is none, or damaged.
     """
     with opened(path, "picture") as file:
-        return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+        return np.asarray(in_colours(ImageOps.exif_transpose(file)))
 
 
 def detected_faces(detect: Callable[[np.ndarray], np.ndarray]) -> Finder:
@@ -94,17 +96,18 @@ def given_faces(path: Path, root: Path) -> Finder:
     return partial(_look_up, path, boxes)
 
 
-def given_bodies(folder: Path) -> Finder:
+def given_bodies(folder: Path, root: Path) -> Finder:
     """Bodies from ``folder/STEM.png``: a pixel has its person's number, 1 or more, or 0 for the background.
 
-    Every picture needs its mask, of its upright size: one that is 0 everywhere says that it has nobody.
+    Every picture in ``root`` needs its mask, of its upright size: one that is 0 everywhere says that it has nobody.
 
     Raises:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
         raise UserError(f"masks: folder {folder} does not exist")
-    return partial(_read_masks, folder)
+    stems = Counter(Path(name).with_suffix("") for name in pictures(root, Path()))
+    return partial(_read_masks, folder, {stem for stem, count in stems.items() if count > 1})
 
 
 def _detect(detect: Callable[[np.ndarray], np.ndarray], _: str, image: np.ndarray) -> dict[str, Any]:
@@ -117,8 +120,10 @@ def _look_up(path: Path, boxes: dict[str, list[list[float]]], name: str, _: np.n
     return {"faces": list(enumerate(boxes[name]))}
 
 
-def _read_masks(folder: Path, name: str, image: np.ndarray) -> dict[str, Any]:
+def _read_masks(folder: Path, ambiguous: set[Path], name: str, image: np.ndarray) -> dict[str, Any]:
     path = folder / Path(name).with_suffix(".png")
+    if Path(name).with_suffix("") in ambiguous:
+        raise UserError(f"{path}: would be the mask of all pictures that are named {Path(name).stem}; rename them")
     with opened(path, "mask") as file:
         if file.mode not in ("1", "L", "P") and not file.mode.startswith("I"):
             raise UserError(f"{path}: has colours (mode {file.mode}); a mask has one number a pixel")

@@ -74,6 +74,11 @@ def _build(transform: dict[str, Any]) -> A.DualTransform:
     (name, arguments), *_ = transform.items()
     if name not in TRANSFORMS:
         raise UserError(f"data.geometry: '{name}' is no geometric transform{nearest(name, TRANSFORMS)}")
+    if (mode := (arguments or {}).get("border_mode", cv2.BORDER_CONSTANT)) != cv2.BORDER_CONSTANT:
+        raise UserError(
+            f"data.geometry: {name}: border_mode {mode} repeats parts of the image beyond its edges, people among "
+            f"them, of whom no mask or box tells; only {cv2.BORDER_CONSTANT}, a constant, is possible"
+        )
     masks = {"mask_interpolation": cv2.INTER_NEAREST} if name in ("Affine", "Perspective", "Rotate") else {}
     try:
         with warnings.catch_warnings():

@@ -101,7 +101,7 @@ class Manifest:
         finished = self.folder / MANIFEST
         entries = {}
         if finished.exists():
-            content = read_json(finished, "it says what the copy was made of")
+            content = read_manifest(finished)
             self._check_same(finished, content)
             entries |= content["images"]
         for journal in sorted(self.folder.glob(JOURNALS)):
@@ -116,14 +116,13 @@ class Manifest:
         return journal.name == self.journal or (self.shares > 1 and journal.name.endswith(f"-of-{self.shares}.jsonl"))
 
     def _check_same(self, path: Path, there: dict[str, Any]) -> None:
-        for key, value in self.made.items():
-            if there.get(key) != value:
-                raise UserError(f"output: {path} says {key} {there.get(key)}, this is {value}; name another folder")
+        if difference := first_difference(self.made, there):
+            key, theirs, ours = difference
+            raise UserError(f"output: {path} says {key} {theirs}, this is {ours}; name another folder")
 
     def has(self, name: str, entry: Entry) -> bool:
         """Whether the image is there, and is the one that its entry is of."""
-        path = self.folder / name
-        return path.is_file() and sha256(path) == entry["sha256"]
+        return has_digest(self.folder / name, entry["sha256"])
 
     def add(self, name: str, entry: Entry, data: bytes) -> None:
         """Write an image, all or nothing, after its line in the journal."""
@@ -171,7 +170,7 @@ class Manifest:
         """
         images, failures = {}, {}
         if (self.folder / MANIFEST).exists():
-            images |= read_json(self.folder / MANIFEST, "it says what the copy was made of")["images"]
+            images |= read_manifest(self.folder / MANIFEST)["images"]
         for journal in sorted(self.folder.glob(JOURNALS), key=self._is_of_this_run):
             _, entries, failed = _read(journal)
             if failed is not None:
@@ -193,10 +192,39 @@ class Manifest:
             shutil.rmtree(self.folder / PARTIAL)
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest of a finished copy.
+
+    Raises:
+        UserError: it is missing, or none.
+    """
+    content = read_json(path, "only a copy that anonymize.py has finished has it")
+    if not isinstance(content, dict) or not isinstance(content.get("images"), dict):
+        raise UserError(f"{path}: is none of anonymize.py; name another folder, or remove this one")
+    return content
+
+
+def first_difference(wanted: dict[str, Any], there: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """Find what a manifest says otherwise than wanted: the key, what it says, and what it should; None if nothing."""
+    for key, value in wanted.items():
+        other = there.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            if inner := first_difference(value | dict.fromkeys(other.keys() - value.keys()), other):
+                return f"{key} of {inner[0]}", *inner[1:]
+        elif other != value:
+            return key, other, value
+    return None
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def has_digest(path: Path, digest: str) -> bool:
+    """Whether the file is there, and has that SHA-256."""
+    return path.is_file() and sha256(path) == digest
 
 
 @contextmanager

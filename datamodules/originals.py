@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from datamodules.files import read_json
-from datamodules.manifest import sha256
 from datamodules.record import Record
 from errors import UserError
 
@@ -58,12 +57,15 @@ def dataset_original(datamodule: "DetectionDataModule", split: str, copy_annotat
     root, region, images = datamodule.root, datamodule.condition.region, datamodule.image_folder(split)
     records = datamodule.read(split, region)
     names = _names(root, records)
-    about = {"layout": datamodule.config.layout, "split": split}
+    about = {
+        "layout": datamodule.config.layout,
+        "split": split,
+        "annotations": datamodule.annotations(split, region),
+    }
     unmatched = sorted(pictures(root, images) - set(names))
     problems = dict.fromkeys(unmatched, "no annotation is about this image")
     if region == "face":
         faces = datamodule.faces_file(split)
-        about["faces_sha256"] = sha256(faces)
         content = read_json(faces, "it has the faces")
         given = sum(bool(entry["boxes"] if isinstance(entry, dict) else entry) for entry in content.values())
         if lost := given - sum(bool(record.faces) for record in records):

@@ -47,7 +47,8 @@ class Record:
     def read_image(self) -> np.ndarray:
         """Decode the image: uint8 [height, width, 3] RGB, upright as the annotations have it.
 
-        Grey, CMYK and palette images become RGB as torchvision's and COCO's own tools do it (Pillow).
+        Grey, CMYK and palette images become RGB as torchvision's and COCO's own tools do it (Pillow), transparent ones
+        as `in_colours` does.
         Those tools leave EXIF orientation alone, so it is applied only where the annotation's size
         is that of the turned image.
 
@@ -55,9 +56,9 @@ class Record:
             UserError: if the file is missing, corrupt, or of another size than annotated.
         """
         with opened(self.path, "image") as file:
-            image = file.convert("RGB")
+            image = in_colours(file)
             if image.size != self.size[::-1]:
-                image = ImageOps.exif_transpose(file).convert("RGB")
+                image = in_colours(ImageOps.exif_transpose(file))
         if image.size != self.size[::-1]:
             raise UserError(
                 f"{self.path}: image is {image.height} × {image.width} pixels, its annotation says "
@@ -113,6 +114,14 @@ def opened(path: Path, kind: str) -> Iterator[Image.Image]:
         raise UserError(f"{path}: {kind} cannot be decoded: its format is none that Pillow reads") from None
     except Exception as error:  # Pillow has as many kinds as there are ways to be damaged
         raise UserError(f"{path}: {kind} cannot be decoded: {error or type(error).__name__}") from None
+
+
+def in_colours(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB, black where it is transparent: what its viewers do not see is not brought to light."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return image.convert("RGB")
 
 
 def relabelled(record: Record, labels: dict[int, int]) -> Record:

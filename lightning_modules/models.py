@@ -289,7 +289,8 @@ def _float_anchors(module: nn.Module, inputs: tuple[Any, list[Tensor]]) -> tuple
 def _stock_backbone(config: ModelConfig) -> BackboneWithFPN:
     # Statistics that were learned stay frozen, as in the standard schedules; random ones would never learn.
     norm_layer = nn.BatchNorm2d if config.weights is None else FrozenBatchNorm2d
-    if config.weights == "COCO_V1":
+    published = get_model_weights(config.name).__members__.get(config.weights)
+    if published is not None and published.name == "COCO_V1":  # also by its alias DEFAULT
         norm_layer = partial(FrozenBatchNorm2d, eps=0.0)  # torchvision trained them so (pytorch/vision#2933)
     return resnet_fpn_backbone(
         backbone_name="resnet50",

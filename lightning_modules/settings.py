@@ -76,7 +76,9 @@ def _has_bfloat16_kernels() -> bool:
 
 
 def build_trainer(**arguments: Any) -> Trainer:
-    """Build Lightning's Trainer.
+    """Build Lightning's Trainer, for one device where ``devices`` does not say otherwise.
+
+    Lightning itself would take all that there are, and so another batch and schedule than a config says.
 
     Raises:
         UserError: for arguments it refuses, or that are not for as many processes as were started.
@@ -90,7 +92,7 @@ def build_trainer(**arguments: Any) -> Trainer:
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     try:
-        trainer = Trainer(**arguments)
+        trainer = Trainer(**{"devices": 1, **arguments})
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise UserError(f"trainer: {error}") from None
     _, started = share()

@@ -21,11 +21,12 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from datamodules.folder import LAYOUT, read_upright
-from datamodules.manifest import MANIFEST, sha256
+from datamodules.manifest import MANIFEST, read_manifest, sha256
 from datamodules.pool import process_map
 from datamodules.record import Record
 from errors import UserError
 
+SHEET, REPORT = "audit.png", "audit.json"  # in the copy
 COLUMNS, ROWS = 6, 2  # of each half of the sheet, at most
 WIDTH = 2.2  # inches of one picture
 DPI = 100
@@ -103,10 +104,10 @@ def write_audit(
     Raises:
         UserError: the folder is no finished copy, or an image is not what its manifest says.
     """
-    try:
-        manifest = json.loads((copy / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{copy / MANIFEST} does not exist; only a finished copy by anonymize.py is audited") from None
+    manifest = read_manifest(copy / MANIFEST)
+    for name in (SHEET, REPORT):
+        if name in manifest["images"]:
+            raise UserError(f"{copy / name}: is an image of the copy, and would be overwritten; give it another name")
     names = sorted(manifest["images"])
     audited = dict(zip(names, process_map(Auditor(copy, manifest, detect), names, workers, "auditing"), strict=True))
     report = {
@@ -131,9 +132,9 @@ def write_audit(
     temporary = copy / f".audit.{os.getpid()}"
     try:
         _draw(copy, left, temporary)
-        temporary.replace(copy / "audit.png")
+        temporary.replace(copy / SHEET)
         temporary.write_text(json.dumps(report, indent=1) + "\n")
-        temporary.replace(copy / "audit.json")
+        temporary.replace(copy / REPORT)
     except OSError as error:
         raise UserError(f"{copy} cannot be written: {error.strerror or error}") from None
     finally:

@@ -25,7 +25,7 @@ class PaperTable:
     datasets: tuple[str, ...]  # what configs call the dataset, ``data.name``
     layout: str
     ignore_classes: tuple[str, ...]
-    model: str  # a key of lightning_modules.models.MODELS
+    model: str  # a key of lightning_modules.models.STOCK
     metrics: tuple[str, ...]  # the columns, as in `results.Run.metrics`
     rows: dict[str, dict[str, PaperCell]]  # by condition and metric
 

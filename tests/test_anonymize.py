@@ -251,13 +251,14 @@ def test_a_face_outside_its_image_fails(source, tmp_path):
 @pytest.mark.parametrize("entry", [{"file_name": "../val2017/{}"}, {"file_name": "/etc/hosts"}, {"id": 10**6}])
 def test_annotations_that_lead_elsewhere_are_refused(streetscenes, tmp_path, entry):
     source = shutil.copytree(streetscenes["coco"], tmp_path / "source")
-    path = source / "annotations/instances_train2017.json"
-    annotations = json.loads(path.read_text())
-    first = annotations["images"][0]
-    annotations["images"].append(
-        first | {"id": 10**6} | {k: v.format(first["file_name"]) for k, v in entry.items() if k != "id"}
-    )
-    path.write_text(json.dumps(annotations))
+    for task in ("instances", "person_keypoints"):
+        path = source / f"annotations/{task}_train2017.json"
+        annotations = json.loads(path.read_text())
+        first = annotations["images"][0]
+        annotations["images"].append(
+            first | {"id": 10**6} | {k: v.format(first["file_name"]) for k, v in entry.items() if k != "id"}
+        )
+        path.write_text(json.dumps(annotations))
     with pytest.raises(UserError, match=r"is none in|is annotated as 2 images"):
         make(source, tmp_path / "copy", "body/blur", layout="coco_instances")
     assert not (tmp_path / "copy").exists()
@@ -275,6 +276,29 @@ def test_a_copy_is_not_mixed_with_anything(source, tmp_path, monkeypatch):
         make(source, output)
     with pytest.raises(UserError, match="holds something else"):
         make(source, tmp_path / "index")
+
+
+def test_a_copy_of_former_annotations_is_not_gone_on_with(source, tmp_path):
+    """Who was forgotten, and is annotated now, would stay in sight in what is there already."""
+    assert make(source, tmp_path / "copy", "body/mask_out")
+    path = next(source.glob("gtFine/train/*/*_polygons.json"))
+    polygons = json.loads(path.read_text())
+    polygons["objects"].append({"label": "person", "polygon": [[5, 5], [45, 5], [45, 45], [5, 45]]})
+    path.write_text(json.dumps(polygons))
+    with pytest.raises(UserError, match=r"says annotations of gtFine/train [0-9a-f]{16}, this is [0-9a-f]{16}; name"):
+        make(source, tmp_path / "copy", "body/mask_out")
+
+
+def test_an_original_that_was_changed_is_anonymized_again(source, tmp_path):
+    assert make(source, tmp_path / "copy")
+    path, other = sorted((source / "leftImg8bit/train").rglob("*.png"))[:2]
+    kept = tmp_path / "copy" / other.relative_to(source)
+    before = kept.stat().st_mtime_ns
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    assert make(source, tmp_path / "copy")
+    assert make(source, tmp_path / "new")
+    assert content(tmp_path / "copy/leftImg8bit") == content(tmp_path / "new/leftImg8bit")
+    assert kept.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("place", ["", "leftImg8bit/train", "new", "..", "link/new"])
@@ -522,6 +546,37 @@ def test_a_folder_with_ones_own_masks(tmp_path):
     assert [len(about[name]["regions"]) for name in ("a.png", "c.webp", "deep/b.jpg")] == [2, 0, 2]
     a = np.asarray(Image.open(tmp_path / "out/a.png"))
     assert set(np.unique(a[numbers > 0])) <= {127, 128}
+    Image.fromarray(numbers).save(masks / "c.png")
+    with pytest.raises(UserError, match="says masks_sha256"):
+        anonymize_folder(job)
+
+
+def test_a_mask_is_of_one_picture(tmp_path):
+    root, masks = pictures(tmp_path / "in"), tmp_path / "masks"
+    (masks / "deep").mkdir(parents=True)
+    Image.open(root / "a.png").save(root / "a.bmp")
+    for name, size in (("a", (80, 60)), ("c", (80, 60)), ("deep/b", (60, 80))):
+        Image.new("L", size).save(masks / f"{name}.png")
+    job = FolderJob(str(tmp_path / "out"), workers=0, input=str(root), condition="body/mask_out", masks=str(masks))
+    assert not anonymize_folder(job)
+    assert manifest(tmp_path / "out")["images"].keys() == {"c.webp", "deep/b.jpg"}
+    reasons = failures(tmp_path / "out")
+    assert reasons.keys() == {"a.bmp", "a.png"}
+    assert all("would be the mask of all pictures that are named a; rename them" in why for why in reasons.values())
+
+
+def test_what_is_transparent_stays_hidden(tmp_path):
+    root, boxes = pictures(tmp_path / "in"), tmp_path / "boxes.json"
+    pixels = np.asarray(Image.open(root / "a.png").convert("RGBA")).copy()
+    pixels[10:40, 10:30, 3] = 0
+    Image.fromarray(pixels).save(root / "a.png")
+    boxes.write_text(json.dumps({"a.png": [], "deep/b.jpg": [], "c.webp": []}))
+    job = FolderJob(str(tmp_path / "out"), workers=0, input=str(root), condition="face/blur", boxes=str(boxes))
+    assert anonymize_folder(job)
+    with Image.open(tmp_path / "out/a.png") as file:
+        a = np.asarray(file)
+    assert a.shape == (60, 80, 3) and not a[10:40, 10:30].any()
+    np.testing.assert_array_equal(a[40:], pixels[40:, :, :3])
 
 
 class Drawing(torch.nn.Module):
@@ -571,11 +626,11 @@ def test_people_are_drawn_alike_in_training_and_in_any_copy(source, tmp_path, ge
 def test_a_copy_is_not_gone_on_with_by_another_generator(source, tmp_path, generators):
     output = tmp_path / "copy"
     assert make_realistic(source, output, generators["dark"])
-    with pytest.raises(UserError, match=r"says generators \{'body': 'torchscript:dark\.pt@.*this is .*bright\.pt@"):
+    with pytest.raises(UserError, match=r"says generators of body torchscript:dark\.pt@.*this is .*bright\.pt@"):
         make_realistic(source, output, generators["bright"])
     # the same name is not the same generator
     shutil.copy(tmp_path / "bright.pt", tmp_path / "dark.pt")
-    with pytest.raises(UserError, match=r"says generators \{'body': 'torchscript:dark\.pt@.*this is .*dark\.pt@"):
+    with pytest.raises(UserError, match=r"says generators of body torchscript:dark\.pt@.*this is .*dark\.pt@"):
         make_realistic(source, output, generators["dark"])
 
 

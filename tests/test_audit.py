@@ -109,6 +109,24 @@ def test_what_is_audited_is_what_was_made(copy):
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"manifest\.json does not exist"):
         write_audit(copy.parent / "in", red_rectangles, SETTINGS, workers=0)
+    with pytest.raises(UserError, match=r"manifest\.json: cannot be read as JSON: .*Not a directory"):
+        write_audit(copy / "c.png", red_rectangles, SETTINGS, workers=0)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"images": []}'])
+def test_another_programs_manifest_is_refused(copy, content):
+    (copy / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"manifest\.json: is none of anonymize\.py"):
+        write_audit(copy, red_rectangles, SETTINGS, workers=0)
+
+
+def test_an_image_is_not_overwritten(copy):
+    path = copy / "manifest.json"
+    content = json.loads(path.read_text())
+    content["images"]["audit.png"] = content["images"].pop("c.png")
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"audit\.png: is an image of the copy, and would be overwritten"):
+        write_audit(copy, red_rectangles, SETTINGS, workers=0)
 
 
 def test_the_command(copy, monkeypatch, capsys):

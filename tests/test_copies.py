@@ -244,7 +244,7 @@ def test_a_copy_by_another_generator_is_refused(config, source, tmp_path, monkey
     assert module(config(*realistic)).count_regions() > 0
     with pytest.raises(
         UserError,
-        match=r"has generators \{'face': 'a@1234'\}, this run needs \{'face': 'b@1234'\}.* generators\.face=b",
+        match=r"has generators of face a@1234, this run needs b@1234.* generators\.face=b",
     ):
         module(config(*realistic, "generators.face=b"))
 

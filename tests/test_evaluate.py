@@ -11,7 +11,7 @@ import torch
 
 from configs import load_config
 from errors import UserError
-from evaluate import evaluate
+from evaluate import evaluate, table
 from train import train
 
 ROOT = Path(__file__).parent.parent
@@ -91,3 +91,12 @@ def test_mistakes_are_named(run, tmp_path):
         evaluate(missing, None, None)
     process = command(run, "--checkpoint", "nowhere.ckpt")
     assert process.returncode == 2 and len(process.stderr.strip().splitlines()) == 1
+
+
+def test_a_class_may_have_a_slash_in_its_name():
+    shown = table({"val/bbox/AP": 1.0, "val/segm/AP": 2.0, "val/bbox/AP_car/van": 3.0, "val/segm/AP_car/van": 4.0})
+    assert [list(column.cells) for column in shown.columns] == [
+        ["AP", "AP_car/van"],
+        ["1.00", "3.00"],
+        ["2.00", "4.00"],
+    ]

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -20,7 +21,7 @@ from sweeps.grid_search import grid_search_next_runs
 import sweep
 from configs.grid import Cell, read_cells
 from errors import UserError
-from executors import Command
+from executors import Command, Processes
 from sweep import Progress, check
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +35,14 @@ name = f"e-{values['condition'].replace('/', '-')}-seed{values['seed']}"
 folder = pathlib.Path(values.get("output_dir", "out"), name)
 folder.mkdir(parents=True, exist_ok=True)
 lock = (folder / ".lock").open("w")
-fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+time.sleep(0.3)  # as train.py, which looks for the lock seconds after its start
+try:
+    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError:
+    print("error: is being written by another process", file=sys.stderr)
+    sys.exit(2)
+if (folder / "results.json").exists():
+    sys.exit(0)
 starts = folder / "starts"
 with starts.open("a") as file:
     file.write(".")
@@ -207,6 +215,51 @@ def test_two_starts_share_the_grid():
     assert [p.returncode for p in processes] == [0, 0]
     assert Counter(starts().values()) == {1: 9}
     assert all("9 of 9 cells are done" in output for output in outputs)
+
+
+def test_a_cell_that_another_start_has_taken_meanwhile_has_not_failed(monkeypatch):
+    progress = Progress(Cell(["program"], {}), Path("out/e"), Path("log"))
+    held = iter([True, True, False])
+    monkeypatch.setattr("lightning_modules.results.is_held", lambda folder: next(held))
+    progress.follow(SimpleNamespace(exit_code=lambda: 2))
+    progress.update()
+    assert (progress.state, progress.failures) == ("elsewhere", 0)
+    progress.update()
+    assert progress.state == "waiting"
+
+
+def test_what_cells_lack_is_said_before_any_is_started(monkeypatch, capsys):
+    write({"condition": {"values": [*CONDITIONS, "body/realistic"]}, "seed": {"values": [0, 1]}})
+    assert run(monkeypatch, "--dry-run", "generators.body=null") == 0
+    assert capsys.readouterr().err == (
+        "warning: 2 of 8 cells will fail: generators.body: is missing; body/realistic needs one: see "
+        "docs/generators.md\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "devices"),
+    [
+        (None, 0, [None]),
+        ("", 0, [None]),
+        (None, 1, ["0"]),
+        (None, 3, ["0", "1", "2"]),
+        ("5", 1, ["5"]),
+        ("GPU-a,GPU-b", 2, ["GPU-a", "GPU-b"]),
+    ],
+)
+def test_a_process_a_gpu(monkeypatch, visible, count, devices):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    processes = Processes(None)
+    assert processes.slots == len(devices)
+    say = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
+    jobs = [processes.start(say, Path(f"{i}.log")) for i in range(processes.slots)]
+    wait_for(lambda: all(job.exit_code() == 0 for job in jobs))
+    expected = [visible if device is None else device for device in devices]
+    assert [Path(f"{i}.log").read_text().strip() for i in range(len(jobs))] == list(map(str, expected))
 
 
 def test_dry_run_only_prints(monkeypatch, capsys):

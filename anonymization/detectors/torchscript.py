@@ -43,13 +43,18 @@ class TorchScript:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """See `FaceDetector`."""
         bgr = torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy()).to(self.device)
-        with torch.inference_mode():
-            outputs = self._model(bgr)
+        model = self._model
         try:
-            boxes, _, scores, _ = outputs
+            with torch.inference_mode():
+                boxes, _, scores, _ = model(bgr)
             return suppress(boxes.reshape(-1, 4), scores, self.score, image.shape[:2])
-        except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            raise UserError(f"{self.path}: does not return boxes, labels, scores and size: {error}") from None
+        except torch.OutOfMemoryError:
+            raise
+        except (TypeError, ValueError, AttributeError, IndexError, RuntimeError, torch.jit.Error) as error:
+            reason = str(error).strip().splitlines()[-1]  # before it there is the module's own traceback
+            raise UserError(
+                f"{self.path}: does not return boxes, labels, scores and size of a uint8 [3, H, W] image: {reason}"
+            ) from None
 
     @cached_property
     def _model(self) -> torch.jit.ScriptModule:

@@ -97,7 +97,7 @@ def _try(generator: TorchScript, path: Path) -> None:
     with torch.random.fork_rng(devices=[]):  # a module that draws random numbers does not change what comes after
         try:
             first, second = generator(context), generator(context)
-        except RuntimeError as error:
+        except (RuntimeError, torch.jit.Error) as error:
             trial = f"{PEOPLE} crops of {height} × {width} pixels"
             raise UserError(f"{path} fails on {trial}: {_last_line(error)}; expected {SIGNATURE}") from None
     # Not equal: the first runs of a module are also its profiling, after which it may be fused.

@@ -103,6 +103,14 @@ class Corner(nn.Module):
         return boxes, torch.ones(len(boxes)), scores, torch.tensor(image.shape[1:])
 
 
+class Picky(nn.Module):
+    """Raises what TorchScript makes of a Python exception, which is no RuntimeError."""
+
+    def forward(self, image):
+        assert image.shape[1] == 256, "images of 256 rows only"
+        return image
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "face.jit"
@@ -126,6 +134,10 @@ def test_other_models_are_refused(tmp_path, model):
     torch.jit.script(nn.Identity()).save(tmp_path / "identity.jit")
     with pytest.raises(UserError, match=r"identity\.jit: does not return boxes, labels, scores and size"):
         face_detector(f"torchscript:{tmp_path / 'identity.jit'}", 0.3)(image)
+    for name, module in (("floats", nn.Conv2d(3, 3, 1)), ("picky", Picky())):
+        torch.jit.script(module).save(tmp_path / f"{name}.jit")
+        with pytest.raises(UserError, match=rf"{name}\.jit: does not return boxes, labels, scores and size .*: \S.*$"):
+            face_detector(f"torchscript:{tmp_path / name}.jit", 0.3)(image)
     (tmp_path / "no.jit").write_text("no model")
     with pytest.raises(UserError, match=r"no\.jit: not a TorchScript model"):
         face_detector(f"torchscript:{tmp_path / 'no.jit'}", 0.3)(image)

@@ -52,6 +52,14 @@ class Several(nn.Module):
         return images, masks
 
 
+class Picky(nn.Module):
+    """Raises what TorchScript makes of a Python exception, which is no RuntimeError."""
+
+    def forward(self, images: Tensor, masks: Tensor, bodies: Tensor, keypoints: Tensor, seeds: Tensor):
+        assert images.shape[2] == 256, "crops of 256 rows only"
+        return images
+
+
 class Random(nn.Module):
     def forward(self, images: Tensor, masks: Tensor, bodies: Tensor, keypoints: Tensor, seeds: Tensor) -> Tensor:
         return torch.rand_like(images)
@@ -131,6 +139,7 @@ def test_name_tells_weights_apart(tmp_path):
         (OneAtATime(), "fails on 3 crops of 24 × 16 pixels: .*forward"),
         (ImageAndMask(), "fails on 3 crops .*expected forward"),
         (Random(), "gives other people each time"),
+        (Picky(), "fails on 3 crops .*crops of 256 rows only"),
     ],
 )
 def test_module_that_does_not_do(tmp_path, module, problem):

@@ -1,6 +1,7 @@
 """The COCO reader against pycocotools and the annotations themselves."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -218,3 +219,49 @@ def test_missing_parts_are_named(datamodule, folder, tmp_path):
     (root / "annotations" / "instances_val2017.json").unlink()
     with pytest.raises(UserError, match=r"instances_val2017\.json does not exist"):
         datamodule(root).setup("fit")
+
+
+def test_people_numbered_in_a_file_of_their_own(datamodule, coco_sample, tmp_path):
+    """An annotation that has a person's id, but is another object, lends the person no mask."""
+    shutil.copytree(coco_sample, tmp_path / "root")
+    path = tmp_path / "root/annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    ids = [annotation["id"] for annotation in content["annotations"]]
+    for annotation, id_ in zip(content["annotations"], reversed(ids), strict=True):
+        annotation["id"] = id_
+    path.write_text(json.dumps(content))
+    regions = []
+    for root in (coco_sample, tmp_path / "root"):
+        module = datamodule(root, condition="body/mask_out", val_split="train")
+        module.setup("fit")
+        dataset = module.train_dataloader().dataset
+        regions.append([dataset[i][2] for i in range(len(dataset))])
+    shared = 0
+    for ours, theirs in zip(*regions, strict=True):
+        shared += len(ours)
+        assert torch.equal(ours.paste_boxes, theirs.paste_boxes) and torch.equal(ours.masks, theirs.masks)
+    assert shared > 50
+
+
+def test_people_of_images_that_are_not_there_would_stay_in_sight(datamodule, coco_sample, tmp_path):
+    shutil.copytree(coco_sample, tmp_path / "root")
+    path = tmp_path / "root/annotations/person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    first, second = content["images"][:2]
+    person = next(a for a in content["annotations"] if any(a["keypoints"][2::3]))
+
+    def refused(change, message):
+        path.write_text(json.dumps(content | change))
+        datamodule(tmp_path / "root").read("train", "none")
+        with pytest.raises(UserError, match=message):
+            datamodule(tmp_path / "root", condition="body/blur").read("train", "body")
+
+    refused(
+        {"images": content["images"][1:]}, rf"images: {first['id']} is None, but {first['file_name']} in instances_"
+    )
+    swapped = [first | {"file_name": second["file_name"]}, second | {"file_name": first["file_name"]}]
+    refused({"images": [*swapped, *content["images"][2:]]}, rf"images: {first['id']} is {second['file_name']}, but ")
+    stray = person | {"id": 1, "image_id": str(person["image_id"])}
+    refused(
+        {"annotations": [*content["annotations"], stray]}, rf"a person's image_id '{person['image_id']}' is none of"
+    )

@@ -89,7 +89,7 @@ def test_given_bodies(folder):
     Image.fromarray(numbers).save(masks / "a.png")
     Image.fromarray(numbers.astype(np.uint8)).save(masks / "deep" / "c.png")
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(masks / "b.png")
-    records = FolderRecords(folder, given_bodies(masks), [masks])
+    records = FolderRecords(folder, given_bodies(masks, folder), [masks])
     places = by_name(records)
     assert not any(name.startswith("masks") for name in places)
     record = records[places["a.png"]]
@@ -101,4 +101,4 @@ def test_given_bodies(folder):
     with pytest.raises(UserError, match="has colours"):
         records[places["b.png"]]
     with pytest.raises(UserError, match="does not exist"):
-        given_bodies(folder / "none")
+        given_bodies(folder / "none", folder)

@@ -76,8 +76,10 @@ def test_seed_decides():
         ({"HorizontalFlip": {"prob": 1}}, "HorizontalFlip: .*prob"),
         ({"RandomCrop": {"height": "tall", "width": 3}}, "RandomCrop"),
         ({}, "not of the form"),
+        ({"Affine": {"translate_px": 3, "border_mode": 3}}, "Affine: border_mode 3 repeats parts of the image"),
+        ({"Rotate": {"border_mode": 4}}, "Rotate: border_mode 4 repeats parts of the image"),
     ],
 )
-def test_what_would_change_colours_is_refused(transform, message):
+def test_what_would_change_colours_or_show_people_twice_is_refused(transform, message):
     with pytest.raises(UserError, match=message):
         Geometry([transform])

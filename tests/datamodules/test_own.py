@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 
 from annotate import annotate
@@ -128,3 +129,61 @@ def test_without_a_category_person_nobody_would_be_anonymized(own, config):
         UserError, match=r"instances_train\.json: categories: none of bottle, pedestrian is named person"
     ):
         build_datamodule(config("condition=body/blur")).read("train", "body")
+
+
+def test_people_of_no_image_would_stay_in_sight(own, config):
+    path = own / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"instances_train\.json: a person's image_id '\d+' is none of the images of"):
+        build_datamodule(config("condition=body/blur")).read("train", "body")
+
+
+def test_images_may_be_named_in_words(own, config):
+    """Faces are found, written and read where the ids of images are text, even one of digits."""
+    path = own / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    names = {image["id"]: f"00{place}" if place else "front camera" for place, image in enumerate(content["images"])}
+    for entry in content["images"]:
+        entry["id"] = names[entry["id"]]
+    for annotation in content["annotations"]:
+        annotation["image_id"] = names[annotation["image_id"]]
+    path.write_text(json.dumps(content))
+    annotate(config("faces.detector=centerface"), workers=0)
+    faces = {key: len(entry["boxes"]) for key, entry in json.loads((own / "boxes_train.json").read_text()).items()}
+    assert sum(faces.values()) >= 5 and faces.keys() <= set(names.values())
+    records = build_datamodule(config("condition=face/blur")).read("train", "face")
+    assert {r.image_id: len(r.faces) for r in records if r.faces} == {key: n for key, n in faces.items() if n}
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".tif"])
+def test_pictures_of_other_formats_are_checked(own, config, suffix):
+    for split in ("train", "val"):
+        path = own / "annotations" / f"instances_{split}.json"
+        content = json.loads(path.read_text())
+        for entry in content["images"]:
+            picture = own / split / entry["file_name"]
+            Image.open(picture).save(picture.with_suffix(suffix))
+            picture.unlink()
+            entry["file_name"] = picture.with_suffix(suffix).name
+        path.write_text(json.dumps(content))
+    splits = check(config())
+    assert not report(splits) and splits["train"].images == 7
+
+
+def test_validation_without_an_object_is_refused(own, config):
+    path = own / "annotations" / "instances_val.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
+    with pytest.raises(UserError, match=r"own has no validation image with a usable annotation"):
+        build_datamodule(config()).setup("fit")
+
+
+def test_validation_takes_no_random_number_of_trainings(own, config):
+    """Or a run that is resumed between two validations would go on with others."""
+    module = build_datamodule(config("data.num_workers=0"))
+    module.setup("fit")
+    before = torch.get_rng_state()
+    assert sum(len(batch.images) for batch in module.val_dataloader()) == 3
+    assert torch.equal(torch.get_rng_state(), before)

@@ -127,6 +127,7 @@ def test_published_detectors_predict_as_torchvisions(name, monkeypatch):
     same = [k for k in own if "_predictor" not in k]
     assert all(torch.equal(own[k], expected[k]) for k in same) and "rpn.head.conv.0.0.weight" in same
     assert model.backbone.body.bn1.eps == 0, "as torchvision trained them"
+    assert build_model(config(name, weights="DEFAULT"), 3).backbone.body.bn1.eps == 0, "an alias of COCO_V1"
 
     unknown = build_model(model_config, 3)
     assert load_weights(unknown, model_config, ("person", "rider")), "predictors of other classes start anew"

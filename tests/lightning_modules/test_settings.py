@@ -1,6 +1,7 @@
 """What a config leaves to the machine, and the schedule that follows."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from configs import OptimizerConfig, load_config
 from errors import UserError
 from lightning_modules.detection import build_schedule
-from lightning_modules.settings import default_precision, fit_to_machine
+from lightning_modules.settings import build_trainer, default_precision, fit_to_machine
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -83,3 +84,15 @@ def test_rate_over_the_steps():
     for step, expected in [(249999, 0.1), (250000, 0.01), (269999, 0.01)]:
         assert factor(step) == pytest.approx(expected, rel=1e-9)
     assert OptimizerConfig().warmup_factor == 0.001
+
+
+def test_one_device_where_nothing_is_said(monkeypatch):
+    """Lightning itself would take all, and with them another number of images a step."""
+    given = []
+    monkeypatch.setattr(
+        "lightning_modules.settings.Trainer",
+        lambda **arguments: given.append(arguments) or SimpleNamespace(world_size=1),
+    )
+    build_trainer()
+    build_trainer(devices=2)
+    assert given == [{"devices": 1}, {"devices": 2}]
