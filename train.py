@@ -100,6 +100,7 @@ def train(config: "Config") -> None:
     run_dir = check_run_dir(config)
     if (run_dir / "results.json").exists():
         rank_zero_only(print)(f"already done: {run_dir / 'results.json'}")
+        tracking.finish_done(config, run_dir)
         return
     # Before the folder is claimed for a run that cannot be, or by a process that does not know its number yet.
     datamodule.check_anonymization()
@@ -113,7 +114,8 @@ def train(config: "Config") -> None:
     main_metric = f"val/{datamodule.iou_types[-1]}/AP"
     module = DetectionModule(config, len(datamodule.classes) + 1, datamodule.metrics(), main_metric)
     wall_time = WallTime(started)
-    callbacks = [*_checkpoints(run_dir, main_metric), ImagePanels(run_dir, datamodule.classes), wall_time]
+    panels = ImagePanels(run_dir, datamodule.classes, tracking.uploads_images(config))
+    callbacks = [*_checkpoints(run_dir, main_metric), panels, wall_time]
     trainer = _trainer(config, run_dir, callbacks)
     if not _last_checkpoint(run_dir).exists():
         load_weights(module.model, config.model, datamodule.classes)
@@ -168,13 +170,14 @@ def train_generator(config: "GeneratorExperiment") -> None:
     run_dir = claim_run_dir(config)
     if (run_dir / "results.json").exists():
         rank_zero_only(print)(f"already done: {run_dir / 'results.json'}")
+        tracking.finish_done(config, run_dir)
         return
     hold_run_dir(run_dir)
     datamodule.prepare_data()
     datamodule.setup("fit")
     config.trainer["max_steps"] = 2 * config.generator.steps  # Lightning counts the steps of each optimizer
-    wall_time = WallTime(started)
-    trainer = _trainer(config, run_dir, [*_checkpoints(run_dir), PeoplePanel(run_dir), wall_time])
+    wall_time, panel = WallTime(started), PeoplePanel(run_dir, tracking.uploads_images(config))
+    trainer = _trainer(config, run_dir, [*_checkpoints(run_dir), panel, wall_time])
     with together(trainer, run_dir):
         _fit(trainer, module, datamodule, run_dir)
         trainer.validate(module, datamodule=datamodule, verbose=False)

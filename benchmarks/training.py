@@ -66,7 +66,7 @@ def train_py(config: Config, folder: Path) -> list[float]:
     """Seconds of every step after the warm-up, by train.py's own trainer: logs, panels and progress too."""
     datamodule, module = prepare(config)
     times = StepTimes()
-    trainer = _trainer(config, folder, [times, ImagePanels(folder, datamodule.classes)])
+    trainer = _trainer(config, folder, [times, ImagePanels(folder, datamodule.classes, upload=False)])
     with contextlib.redirect_stdout(io.StringIO()):  # its lines of progress
         trainer.fit(module, datamodule=datamodule)
     return times.seconds

@@ -125,7 +125,8 @@ class WandbConfig:
     mode: str = "auto"  # online, offline, disabled; auto: online where logged in, else offline
     project: str = "anonbench"
     entity: str | None = None
-    artifacts: list[str] = field(default_factory=lambda: ["results"])  # what is uploaded: results, checkpoints
+    artifacts: list[str] = field(default_factory=lambda: ["results"])  # files that are uploaded: results, checkpoints
+    images: bool | None = None  # upload pictures of images; null: of drawn scenes alone, as others show real people
 
 
 @dataclass
@@ -294,6 +295,10 @@ def _check(config: DictConfig, path: Path) -> None:
         raise UserError(f"{path}: {key} has no value; set it in the file or as {key}=VALUE")
     if "condition" in config:
         parse_condition(config.condition)
+    if wrong := set(config.name) & set("=<>/"):
+        raise UserError(
+            f"{path}: name: '{config.name}' has {min(wrong)}, which a folder or a filter of W&B cannot have"
+        )
     for key, (least, most) in LIMITS.items():
         value = OmegaConf.select(config, key)
         if value < least or (most is not None and value > most):

@@ -153,6 +153,14 @@ class PeopleDataModule(LightningDataModule):
                 raise UserError(
                     f"{key}: {self.images.root} has no {region} of {generator.smallest} pixels or more to learn from"
                 )
+        if self.trainer is not None:
+            batch = self.experiment.data.batch_size * self.trainer.world_size
+            if len(self.train) < batch:
+                raise UserError(
+                    f"data.batch_size: there are {len(self.train)} people to learn from, for {batch} a step"
+                )
+            if len(self.val) < 2:  # of one there is no covariance
+                raise UserError(f"generator.held_out: {generator.held_out} of the images have one person; 2 are needed")
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches of people, the same for the same seed and epoch."""

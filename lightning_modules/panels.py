@@ -27,16 +27,18 @@ MIN_SCORE = 0.5  # of the predictions that are drawn
 
 
 class ImagePanels(Callback):
-    """Save ``images/train.png`` and ``images/val.png`` in the run's folder, and log both to W&B.
+    """Save ``images/train.png`` and ``images/val.png`` in the run's folder.
 
     Args:
         run_dir: the run's folder.
         classes: names of labels 1..K.
+        upload: log them to W&B. Those of validation are originals.
     """
 
-    def __init__(self, run_dir: Path, classes: tuple[str, ...]) -> None:
+    def __init__(self, run_dir: Path, classes: tuple[str, ...], upload: bool) -> None:
         self.folder = run_dir / "images"
         self.classes = classes
+        self.upload = upload
         self._train: list[tuple[str, Tensor]] = []
         self._val: list[tuple[str, Tensor]] = []
 
@@ -74,7 +76,8 @@ class ImagePanels(Callback):
         ids, images = zip(*panel[:IMAGES], strict=True)
         picture = sheet(list(images))
         _save(picture, self.folder / f"{name}.png")
-        _log_image(trainer, f"images/{name}", picture, ", ".join(ids))
+        if self.upload:
+            _log_image(trainer, f"images/{name}", picture, ", ".join(ids))
 
 
 def _save(picture: Tensor, path: Path) -> None:
@@ -90,16 +93,18 @@ def _log_image(trainer: Trainer, name: str, picture: Tensor, caption: str) -> No
 
 
 class PeoplePanel(Callback):
-    """Save ``images/people.png`` in a generator's run folder, and log it to W&B.
+    """Save ``images/people.png`` in a generator's run folder.
 
     A row a person: as drawn, what the generator sees of it, and what it makes of it under several latents.
 
     Args:
         run_dir: the run's folder.
+        upload: log it to W&B. It shows people as they are.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, upload: bool) -> None:
         self.path = run_dir / "images" / "people.png"
+        self.upload = upload
 
     def on_validation_batch_end(
         self,
@@ -117,7 +122,8 @@ class PeoplePanel(Callback):
             images = torch.stack(columns, dim=1)[:PEOPLE].flatten(0, 1).add(1).mul(127.5).clamp(0, 255)
             picture = make_grid(images, nrow=2 * len(columns), padding=2, pad_value=255).cpu()
             _save(picture, self.path)
-            _log_image(trainer, "images/people", picture, "drawn, seen, generated")
+            if self.upload:
+                _log_image(trainer, "images/people", picture, "drawn, seen, generated")
 
 
 def sheet(images: list[Tensor], columns: int = 2) -> Tensor:

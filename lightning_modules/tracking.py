@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from configs import Experiment
 from errors import UserError, nearest
-from lightning_modules.results import cell
+from lightning_modules.results import cell, is_held
 from outputs import write_atomically
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "online", "offline", "disabled")
 ARTIFACTS = ("results", "checkpoints")
+FINISHED = "wandb-finished"  # in a run's folder: the id of the W&B run that has all of it
 ELSEWHERE = ("dataset", "condition", "region", "method", "seed", "metrics", "best", "config")  # config and summary
 # Seconds to reach the server at the start, and to upload what is left at the end (W&B's own: for ever).
 TIMEOUTS = {"WANDB_INIT_TIMEOUT": "60", "WANDB_FINISH_TIMEOUT": "600"}
@@ -35,8 +37,8 @@ def build_wandb_logger(config: Experiment, run_dir: Path) -> list[WandbLogger]:
     The run has the id that W&B's agent gave it, else the one of its folder: started again, it goes on.
 
     Raises:
-        UserError: for an unknown mode or artifact, or where ``wandb.mode=online`` and nobody is logged in or the server
-            cannot be reached.
+        UserError: for an unknown mode or artifact, where ``wandb.mode=online`` and nobody is logged in or the server
+            cannot be reached, or for settings in the environment that the client refuses.
     """
     settings = config.wandb
     if settings.mode not in MODES:
@@ -44,6 +46,8 @@ def build_wandb_logger(config: Experiment, run_dir: Path) -> list[WandbLogger]:
     for name in settings.artifacts:
         if name not in ARTIFACTS:
             raise UserError(f"wandb.artifacts: unknown '{name}'{nearest(name, ARTIFACTS)}")
+    for name, seconds in TIMEOUTS.items():  # the client reads them when it is first asked for anything
+        os.environ.setdefault(name, seconds)
     mode = settings.mode
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "auto")
@@ -59,9 +63,15 @@ def build_wandb_logger(config: Experiment, run_dir: Path) -> list[WandbLogger]:
                 mode = "offline"
             else:
                 raise UserError(
-                    "wandb.mode: 'online', but nobody is logged in; run `wandb login`, or use wandb.mode=offline"
+                    "wandb.mode: 'online', but nobody is logged in"
+                    + (f" under WANDB_MODE={os.environ['WANDB_MODE']}" if "WANDB_MODE" in os.environ else "")
+                    + "; run `wandb login`, or use wandb.mode=offline"
                 )
         return [_start(config, run_dir, mode)]
+    except UserError:
+        raise
+    except ValueError as error:  # pydantic's, with a line for each setting
+        raise UserError(f"W&B's settings, of the environment too: {' '.join(str(error).split())}") from None
     except wandb.Error as error:
         reason = " ".join(str(error).split())
         if settings.mode == "online":
@@ -94,13 +104,13 @@ def _reach_server() -> None:
     except urllib.error.HTTPError:  # an answer
         pass
     except (OSError, HTTPException) as error:
+        if isinstance(getattr(error, "reason", error), ssl.SSLError):
+            return  # an answer too; whether its certificate is good the client knows by settings of its own
         raise wandb.Error(f"{address} does not answer ({getattr(error, 'reason', error)})") from None
 
 
 def _start(config: Experiment, run_dir: Path, mode: str) -> WandbLogger:
     of = cell(config)
-    for name, seconds in TIMEOUTS.items():
-        os.environ.setdefault(name, seconds)
     logger = WandbLogger(
         name=run_dir.name,
         id=_run_id(run_dir),
@@ -151,7 +161,7 @@ def finish(config: Experiment, run_dir: Path) -> None:
     """
     if (run := wandb.run) is None:
         return
-    kept = Path(run.dir).parent
+    kept, id_ = Path(run.dir).parent, run.id
     results = json.loads((run_dir / "results.json").read_text())
     try:
         run.summary.update({f"best/{name}": value for name, value in results.get("best", {}).items()})
@@ -164,6 +174,28 @@ def finish(config: Experiment, run_dir: Path) -> None:
         wandb.finish()
     except TimeoutError:
         print(f"W&B did not take everything; the run is kept: wandb sync --include-online {kept}")
+    else:
+        write_atomically(run_dir / FINISHED, id_)
+
+
+def finish_done(config: Experiment, run_dir: Path) -> None:
+    """Give W&B the results of a run that is done already, where it has not got them: nothing of its course.
+
+    So it is where a run was killed while it uploaded them, or a sweep has a cell that was trained without it.
+    """
+    marker = run_dir / FINISHED
+    if is_held(run_dir) or (marker.exists() and marker.read_text() == _run_id(run_dir)):
+        return
+    results = json.loads((run_dir / "results.json").read_text())
+    for logger in build_wandb_logger(config, run_dir):
+        logger.log_metrics(results["metrics"], results["steps"])
+        finish(config, run_dir)
+
+
+def uploads_images(config: Experiment) -> bool:
+    """Say whether W&B gets pictures of images: as ``wandb.images`` says, by default of drawn scenes alone."""
+    is_drawn = config.data.streetscenes is not None
+    return is_drawn if config.wandb.images is None else config.wandb.images
 
 
 def _log_class_tables(run: "Run", metrics: dict[str, float]) -> None:

@@ -67,6 +67,7 @@ def test_both_override_forms_are_typed(small, prefix):
         ("trainer.logger=false", r"trainer\.logger: cannot be set, every run has its own; set wandb\.mode"),
         ("trainer.default_root_dir=x", r"trainer\.default_root_dir: cannot be set, .*; set output_dir"),
         ("trainer.callbacks=[]", r"trainer\.callbacks: cannot be set, every run has its own$"),
+        ("name=lr=0.1", "name: 'lr=0.1' has =, which a folder or a filter of W&B cannot have"),
         ("seed=-1", "seed: -1 is not 0 or more, 4294967295 at most"),
         ("seed=4294967296", "seed: 4294967296 is not 0 or more, 4294967295 at most"),
         ("data.batch_size=0", r"data\.batch_size: 0 is not 1 or more$"),

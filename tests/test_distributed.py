@@ -106,7 +106,8 @@ def test_one_run_written_by_one_process(done):
     check_same(done, done)
     files = {path.relative_to(done / NAME).as_posix() for path in (done / NAME).rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
-    written = {"config.yaml", "results.json", "matches.npz", "csv/version_0/metrics.csv", ".lock", "wandb-id"}
+    written = {"config.yaml", "results.json", "matches.npz", "csv/version_0/metrics.csv", ".lock"}
+    written |= {"wandb-id", "wandb-finished"}
     assert files == checkpoints | written | {"images/train.png", "images/val.png"}
     assert results(done)["config"]["trainer"]["devices"] == 2
 

@@ -97,6 +97,7 @@ def test_two_agents_share_a_sweep_in_which_a_cell_crashes(server, arguments, tmp
     crashing = tmp_path / "out" / "quickstart-body-mask_out-seed1"
     crashing.mkdir(parents=True)
     (crashing / "images").write_text("no folder")  # where the run writes pictures after its epoch
+    arguments = [*arguments, "wandb.images=true"]
     sweep = create_sweep(tmp_path, environment, ["body/blur", "body/mask_out", "original"], arguments)
     agents = [start(tmp_path, environment, "wandb", "agent", sweep) for _ in range(2)]
     logs = [finish(agent) for agent in agents]
@@ -160,6 +161,25 @@ def test_an_agent_killed_and_restarted_goes_on(server, arguments, tmp_path):
     assert {"results", "model"} <= {artifact.partition(":")[0] for artifact in run.artifacts}
 
 
+def test_a_cell_that_is_done_is_sent_to_the_sweep_that_asks_for_it(server, arguments, tmp_path):
+    state, environment = server
+    command = ["python", "train.py", "--config", "configs/quickstart.yaml", "condition=body/blur", "seed=1", *arguments]
+    finish(start(tmp_path, environment, *command, "wandb.mode=disabled"))
+    results = json.loads((tmp_path / "out" / "quickstart-body-blur-seed1" / "results.json").read_text())
+    sweep = create_sweep(tmp_path, environment, ["body/blur"], arguments)
+    output = finish(start(tmp_path, environment, "wandb", "agent", sweep))
+    assert "already done" in output
+    (run,) = state.runs.values()
+    assert run.exit_code == 0
+    assert run.summary["val/segm/AP"] == pytest.approx(results["metrics"]["val/segm/AP"])
+    assert run.summary["results"]["steps"] == 3 and run.config["condition"] == "body/blur"
+    assert "results:quickstart-body-blur-seed1-results" in run.artifacts
+    before = len(run.history), run.starts
+    environment = environment | {"WANDB_RUN_ID": run.name}
+    assert "already done" in finish(start(tmp_path, environment, *command)), "and not once more"
+    assert (len(run.history), run.starts) == before
+
+
 def _is_cell(process, folder):
     try:
         command = (process / "cmdline").read_bytes()
@@ -185,6 +205,8 @@ def test_a_server_that_goes_away_costs_nothing(server, arguments, tmp_path):
     finish(start(tmp_path, environment, "wandb", "sync", "--include-online", kept))
     assert run.exit_code == 0
     assert run.summary["val/segm/AP"] == pytest.approx(results["metrics"]["val/segm/AP"])
+    logged = {key for line in (run.summary, *run.history) for key in line}
+    assert not any(key.startswith("images/") for key in logged), "the scenes are not said to be drawn ones"
 
 
 def test_a_server_that_is_not_there(arguments, tmp_path):

@@ -45,7 +45,7 @@ def write(
     Raises:
         UserError: an argument is out of range, or ``output`` holds something else.
     """
-    output = Path(output)
+    output = Path(output).resolve()  # what a link names is replaced, not the link
     size = (int(size[0]), int(size[1]))
     _check(layout, train, val, seed, size)
     arguments = {
@@ -59,8 +59,12 @@ def write(
     }
     if _complete(output, arguments):
         return output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary_folder = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror or error}") from None
+    with temporary_folder as temporary:
         fresh = Path(temporary) / output.name
         fresh.mkdir()
         draw = partial(_draw_one, layout, fresh, partial(_scene, seed=seed, size=size, people=people))
@@ -68,10 +72,10 @@ def write(
         (fresh / MANIFEST).write_text(json.dumps(arguments, indent=2) + "\n")
         try:
             fresh.replace(output)
-        except OSError:
+        except OSError as error:
             # Another process may have finished the same set meanwhile.
             if not _complete(output, arguments):
-                raise
+                raise UserError(f"{output} cannot be written: {error.strerror or error}") from None
     return output
 
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -118,3 +120,7 @@ def test_mistakes_are_named(streetscenes):
         build(streetscenes["cityscapes"], smallest=5000)
     with pytest.raises(UserError, match=r"generator\.held_out"):
         build(streetscenes["cityscapes"], held_out=0.0)
+    module = PeopleDataModule(experiment(streetscenes["cityscapes"], "body"))
+    module.experiment.data.batch_size, module.trainer = 10**4, SimpleNamespace(world_size=2)
+    with pytest.raises(UserError, match=r"data\.batch_size: there are \d+ people to learn from, for 20000 a step"):
+        module.setup("fit")

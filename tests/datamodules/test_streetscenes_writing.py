@@ -108,3 +108,15 @@ def test_unknown_layouts_are_refused(tmp_path):
 def test_help_loads_no_drawing_library():
     code = "import sys, datamodules.streetscenes.__main__; sys.exit('cv2' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    write("coco", tmp_path / "link", **SMALL, workers=0)
+    assert (tmp_path / "link").is_symlink() and len(list((tmp_path / "disk/train2017").iterdir())) == 3
+
+
+def test_an_output_that_cannot_be_is_one_line(capsys):
+    assert main(["--layout", "coco", "--output", "/proc/none/set"]) == 2
+    assert capsys.readouterr().err == "/proc/none/set cannot be written: No such file or directory\n"

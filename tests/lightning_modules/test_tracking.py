@@ -1,6 +1,18 @@
-"""Which W&B run a folder is; the rest is in tests/test_wandb.py, with the real client and a server."""
+"""What a run is at W&B, and what it sends; the rest is in tests/test_wandb.py, with the real client and a server."""
 
-from lightning_modules.tracking import _run_id
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from configs import load_config
+from lightning_modules.tracking import _reach_server, _run_id, uploads_images
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_run_started_again_is_the_same_run(tmp_path, monkeypatch):
@@ -9,3 +21,60 @@ def test_a_run_started_again_is_the_same_run(tmp_path, monkeypatch):
     assert first == _run_id(tmp_path / "a") != other
     monkeypatch.setenv("WANDB_RUN_ID", "agents")
     assert _run_id(tmp_path / "a") == "agents", "an agent's run is that of its sweep"
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "uploaded"),
+    [
+        ("quickstart", [], True),
+        ("quickstart", ["wandb.images=false"], False),
+        ("cityscapes", [], False),
+        ("own", [], False),
+        ("own", ["wandb.images=true"], True),
+    ],
+)
+def test_pictures_of_real_people_are_uploaded_only_where_one_says_so(name, override, uploaded):
+    assert uploads_images(load_config(ROOT / f"configs/{name}.yaml", override)) == uploaded
+
+
+def test_a_certificate_of_ones_own_is_the_clients_business(monkeypatch):
+    def refuse(address, timeout):
+        raise urllib.error.URLError(ssl.SSLCertVerificationError("self-signed certificate"))
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    _reach_server()
+
+
+CLIENT = """
+import sys
+from configs import load_config
+from errors import UserError
+from lightning_modules.tracking import build_wandb_logger
+from pathlib import Path
+import wandb
+wandb.login = lambda **_: False  # nobody is logged in
+try:
+    build_wandb_logger(load_config("configs/quickstart.yaml", ["wandb.mode=" + sys.argv[1]]), Path(sys.argv[2], "run"))
+    print(wandb.setup().settings.finish_timeout, wandb.setup().settings.init_timeout)
+except UserError as error:
+    print(error)
+wandb.teardown()
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "environment", "said"),
+    [
+        ("auto", {}, "600.0 60.0"),
+        ("auto", {"WANDB_FINISH_TIMEOUT": "5"}, "5.0 60.0"),
+        ("auto", {"WANDB_BASE_URL": "wandb.corp.example"}, "W&B's settings, of the environment too: "),
+        ("online", {"WANDB_MODE": "offline"}, "'online', but nobody is logged in under WANDB_MODE=offline; run"),
+    ],
+)
+def test_settings_of_the_environment(tmp_path, mode, environment, said):
+    """Time-outs come before the client takes its settings; wrong ones are a line."""
+    environment = {"PATH": "", "HOME": str(tmp_path), **environment}
+    process = subprocess.run(
+        [sys.executable, "-c", CLIENT, mode, tmp_path], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert said in process.stdout, process.stderr
