@@ -218,6 +218,8 @@ def test_annotations_name_no_file_outside_their_folder(dataset, tmp_path, layout
     (source.parent / "sub").mkdir()
     image["file_name"] = name.format(outside=tmp_path)
     path.write_text(json.dumps(content))
+    for of_people in path.parent.glob("person_keypoints_train2017.json"):  # is to be about the same images
+        of_people.write_text(json.dumps(json.loads(of_people.read_text()) | {"images": content["images"]}))
     refused(lambda: module.read("train", module.condition.region), path, f"image {image['id']}: file_name")
 
 

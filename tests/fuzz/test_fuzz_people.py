@@ -147,7 +147,7 @@ def test_folder_of_masks(tmp_path):
     numbers[3:20, 5:12], numbers[10:25, 20:30] = 1, 200
     Image.fromarray(numbers).save(path)
     good = path.read_bytes()
-    find = partial(given_bodies(masks), "a.png", np.zeros((30, 40, 3), np.uint8))
+    find = partial(given_bodies(masks, masks.parent / "pictures"), "a.png", np.zeros((30, 40, 3), np.uint8))
 
     @inputs(150)
     @given(damaged_pngs(good))
