@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -159,7 +160,7 @@ def check(path: Path, cells: list[Cell]) -> list[Path]:
     from train import read_config
 
     run_dirs: dict[Path, Cell] = {}
-    lacking: dict[str, list[Cell]] = {}
+    lacking: Counter[str] = Counter()
     for cell in cells:
         try:
             config = _config(cell, read_config)
@@ -167,17 +168,18 @@ def check(path: Path, cells: list[Cell]) -> list[Path]:
         except UserError as error:
             raise UserError(f"{path}: {_short(cell)}: {error}") from None
         try:
-            build_datamodule(config)
+            if not (run_dir / "results.json").exists():
+                build_datamodule(config)
         except UserError as error:
-            lacking.setdefault(str(error), []).append(cell)
+            lacking[str(error)] += 1
         if run_dir in run_dirs:
             raise UserError(
                 f"{path}: {_short(cell)} and {_short(run_dirs[run_dir])} both write to {run_dir}; "
                 "leave one out, or put what differs into output_dir"
             )
         run_dirs[run_dir] = cell
-    for error, those in lacking.items():
-        print(f"warning: {len(those)} of {len(cells)} cells will fail: {error}", file=sys.stderr)
+    for error, count in lacking.items():
+        print(f"warning: {count} of {len(cells)} cells will fail: {error}", file=sys.stderr)
     return list(run_dirs)
 
 
