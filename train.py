@@ -90,7 +90,7 @@ def train(config: "Config") -> None:
     from lightning_modules.panels import ImagePanels
     from lightning_modules.processes import together
     from lightning_modules.progress import WallTime
-    from lightning_modules.results import check_run_dir, claim_run_dir, commit, device_name, hold_run_dir, write_results
+    from lightning_modules.results import check_run_dir, claim_run_dir, commit, device_name, write_results
     from lightning_modules.settings import fit_to_machine
     from metrics.matches import write_matches
 
@@ -106,7 +106,6 @@ def train(config: "Config") -> None:
     datamodule.check_anonymization()
     fitted = fit_to_machine(config)
     claim_run_dir(config)
-    hold_run_dir(run_dir)
     config = fitted
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -161,18 +160,18 @@ def train_generator(config: "GeneratorExperiment") -> None:
     from lightning_modules.panels import PeoplePanel
     from lightning_modules.processes import together
     from lightning_modules.progress import WallTime
-    from lightning_modules.results import claim_run_dir, commit, device_name, hold_run_dir, versions, write_results
+    from lightning_modules.results import check_run_dir, claim_run_dir, commit, device_name, versions, write_results
 
     started, code = time.monotonic(), commit()
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = PeopleDataModule(config)
     module = GeneratorModule(config.generator, datamodule.crop, config.seed)
-    run_dir = claim_run_dir(config)
+    run_dir = check_run_dir(config)
     if (run_dir / "results.json").exists():
         rank_zero_only(print)(f"already done: {run_dir / 'results.json'}")
         tracking.finish_done(config, run_dir)
         return
-    hold_run_dir(run_dir)
+    claim_run_dir(config)
     datamodule.prepare_data()
     datamodule.setup("fit")
     config.trainer["max_steps"] = 2 * config.generator.steps  # Lightning counts the steps of each optimizer

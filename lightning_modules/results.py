@@ -50,12 +50,13 @@ def check_run_dir(config: Experiment) -> Path:
     """Return the run's folder, there or not.
 
     Raises:
-        UserError: if it holds a run with other settings, or cannot be read.
+        UserError: if it holds a run with other settings that has finished an epoch, or cannot be read.
     """
     run_dir = find_run_dir(config)
     path = run_dir / "config.yaml"
     try:
-        if not path.exists():
+        # A run that ended before its first checkpoint, as by a mistyped setting, leaves the folder to the next.
+        if not path.exists() or not any((run_dir / name).exists() for name in ("checkpoints", "results.json")):
             return run_dir
         theirs = _essential(load_config(path, schema=type(config)))
     except OSError as error:
@@ -71,31 +72,27 @@ def check_run_dir(config: Experiment) -> Path:
 
 
 def claim_run_dir(config: Experiment) -> Path:
-    """Make the run's folder, or take up the one of the same run. Of several processes the first makes it.
+    """Make the run's folder, or take up the one of the same run. Of several processes the first does.
+
+    It keeps other processes out until this one ends, in whatever way.
 
     Raises:
-        UserError: if the folder holds a run with other settings, or cannot be written.
+        UserError: if the folder holds a run with other settings, cannot be written, or another process trains it.
     """
     run_dir = check_run_dir(config)
     if rank_zero_only.rank != 0:
         return run_dir
-    path = run_dir / "config.yaml"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_atomically(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+        _hold(run_dir)
+        check_run_dir(config)  # once more: while this one waited, the other may have finished an epoch
+        write_atomically(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     except OSError as error:
         raise UserError(f"output_dir: {run_dir} cannot be written: {error}") from None
     return run_dir
 
 
-@rank_zero_only
-def hold_run_dir(run_dir: Path) -> None:
-    """Keep other processes out of the run's folder until this one ends, in whatever way.
-
-    Raises:
-        UserError: another process trains this run.
-    """
+def _hold(run_dir: Path) -> None:
     lock = (run_dir / LOCK).open("w")
     deadline = time.monotonic() + PATIENCE
     while True:

@@ -251,22 +251,27 @@ def test_a_copy_by_another_generator_is_refused(config, source, tmp_path, monkey
 
 def test_a_generator_matters_to_a_run_that_draws_people_alone(config):
     """A run that was begun before there was a generator, or with another, goes on if nobody is drawn."""
-    claim_run_dir(config("generators.body=null", "anonymization.copy=null"))
-    claim_run_dir(config("generators.body=other", "generators.chunk=3", "anonymization.copy=null"))
+
+    def claim(*overrides):
+        (claim_run_dir(config(*overrides)) / "checkpoints").mkdir(exist_ok=True)
+
+    claim("generators.body=null", "anonymization.copy=null")
+    claim("generators.body=other", "generators.chunk=3", "anonymization.copy=null")
     with pytest.raises(UserError, match=r"holds a run with anonymization\.seed=None"):
-        claim_run_dir(config("anonymization.seed=1", "anonymization.copy=null"))
-    claim_run_dir(config("condition=original", "anonymization.seed=1"))
-    claim_run_dir(config("condition=original", "anonymization.copy=null"))
-    claim_run_dir(config("condition=body/realistic"))
-    claim_run_dir(config("condition=body/realistic", "generators.chunk=3"))
+        claim("anonymization.seed=1", "anonymization.copy=null")
+    claim("condition=original", "anonymization.seed=1")
+    claim("condition=original", "anonymization.copy=null")
+    claim("condition=body/realistic")
+    claim("condition=body/realistic", "generators.chunk=3")
     with pytest.raises(UserError, match=r"holds a run with generators\.body=.*streetscenes_body"):
-        claim_run_dir(config("condition=body/realistic", "generators.body=other"))
+        claim("condition=body/realistic", "generators.body=other")
 
 
 @pytest.mark.parametrize("content", ["", "- 1", "seed: x", "nonsense: 1", "{", "model: ${other}"])
 def test_a_damaged_config_in_a_run_s_folder_is_named(config, content):
     run_dir = claim_run_dir(config("condition=original", "anonymization.copy=null"))
     (run_dir / "config.yaml").write_text(content)
+    (run_dir / "checkpoints").mkdir()
     with pytest.raises(UserError, match=r"config\.yaml"):
         claim_run_dir(config("condition=original", "anonymization.copy=null"))
 

@@ -404,7 +404,7 @@ def test_unreadable_files_are_named():
 
 def test_a_folder_of_another_sweep_is_named(monkeypatch, capsys):
     folder = Path("out/e-body-blur-seed3")
-    folder.mkdir(parents=True)
+    (folder / "checkpoints").mkdir(parents=True)
     config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"seed": 3, "name": "e", "condition": "body/blur"}))
     path = write()
