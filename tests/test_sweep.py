@@ -1,5 +1,6 @@
 """The real sweep.py, on a small program that takes train.py's arguments and leaves what train.py leaves."""
 
+import contextlib
 import io
 import json
 import os
@@ -69,8 +70,9 @@ def folder(tmp_path, monkeypatch):
     Path("e.yaml").write_text(f"extends: {ROOT / 'configs' / 'quickstart.yaml'}\noutput_dir: out\n")
     plan({})
     write()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield tmp_path
+    sweep._interrupts.clear()
     for number, handler in before.items():  # sweep.main sets its own
         signal.signal(number, handler)
 
@@ -164,35 +166,23 @@ def test_killed_half_way_and_finished_by_a_second_start(monkeypatch):
     assert starts() == {"e-original-seed3": 1, "e-face-blur-seed3": 2, "e-body-blur-seed3": 1}
 
 
-SWALLOWING = """
-import contextlib, os, signal, sys
-sys.path.insert(0, {root!r})
-import executors, sweep
-
-start = executors.Processes.start
-
-def interrupted(self, command, log):
-    with contextlib.suppress(KeyboardInterrupt):  # as Python does with one that comes in the middle of a fork
-        os.kill(os.getpid(), signal.SIGINT)
-    return start(self, command, log)
-
-executors.Processes.start = interrupted
-sweep.main()
-"""
-
-
-def test_an_interrupt_is_not_lost_where_python_drops_it():
+def test_an_interrupt_is_not_lost_where_python_drops_it(monkeypatch, capsys):
     plan({"e-original-seed3": ["hang"]})
-    Path("swallowing.py").write_text(SWALLOWING.format(root=str(ROOT)))
-    command = [sys.executable, "swallowing.py", "s.yaml", "--jobs", "1"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; the same command goes on" in process.stderr
+    begin = Processes.start
+
+    def interrupted(self, command, log):
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does with one that comes in the middle of a fork
+            os.kill(os.getpid(), signal.SIGINT)
+        return begin(self, command, log)
+
+    monkeypatch.setattr(Processes, "start", interrupted)
+    assert run(monkeypatch, "--jobs", "1") == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert not running()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_cleanly(number):
+def test_interrupted_cleanly(monkeypatch, capsys, number):
     plan({"e-original-seed3": ["hang"]})
     process = start("--jobs", "2")
     wait_for(lambda: starts().get("e-original-seed3"))
@@ -202,19 +192,21 @@ def test_interrupted_cleanly(number):
     assert errors == "interrupted; the same command goes on\n"
     assert not running()
     assert "KeyboardInterrupt" in Path("outputs/logs/s/e-original-seed3.log").read_text(), "as by Ctrl-C"
-    process = start("--jobs", "1")
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert run(monkeypatch, "--jobs", "1") == 0
+    said = capsys.readouterr().out
     assert "running" in said and "KeyboardInterrupt" not in said, "that is of the attempt before"
 
 
-def test_two_starts_share_the_grid():
+def test_two_starts_share_the_grid(monkeypatch, capsys):
     write({"condition": {"values": CONDITIONS}, "seed": {"values": [0, 1, 2]}})
-    processes = [start() for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [p.returncode for p in processes] == [0, 0]
+    other = start()
+    wait_for(starts)
+    assert run(monkeypatch) == 0
+    mine, theirs = capsys.readouterr().out, other.communicate(timeout=120)[0]
+    assert other.returncode == 0
     assert Counter(starts().values()) == {1: 9}
-    assert all("9 of 9 cells are done" in output for output in outputs)
+    for output in (mine, theirs):
+        assert "9 of 9 cells are done" in output and ": running" in output
 
 
 def test_a_cell_that_another_start_has_taken_meanwhile_has_not_failed(monkeypatch):

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+import train
 from configs import load_config
 from errors import UserError
 from metrics.matches import read_matches
-from train import train as run
 
 ROOT = Path(__file__).parent.parent
 FAST = [
@@ -28,24 +28,22 @@ FAST = [
     "model.max_size=128",
 ]
 
-
-def train(config, *overrides):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
-    environment.pop("WANDB_MODE", None)
-    environment.pop("WANDB_API_KEY", None)
-    command = [sys.executable, "train.py", "--config", f"configs/{config}.yaml", *overrides]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+CELL = ["--condition=body/blur", "--seed=1"]
 
 
-def quickstart(root, output, *overrides):
+def arguments(root, output, *overrides):
     base = ["data.streetscenes=null", f"data.root={root}", f"output_dir={output}", f"data.index_dir={output}/index"]
-    return train("quickstart", *FAST, *base, *overrides)
+    return ["--config", "configs/quickstart.yaml", *FAST, *base, *overrides]
 
 
 @pytest.fixture(scope="module")
 def done(streetscenes, tmp_path_factory):
     output = tmp_path_factory.mktemp("outputs")
-    process = quickstart(streetscenes["cityscapes"], output, "--condition=body/blur", "--seed=1")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
+    environment.pop("WANDB_MODE", None)
+    environment.pop("WANDB_API_KEY", None)
+    command = [sys.executable, "train.py", *arguments(streetscenes["cityscapes"], output), *CELL]
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert process.returncode == 0, process.stderr
     return output / "quickstart-body-blur-seed1", process
 
@@ -76,24 +74,24 @@ def test_run_folder_is_complete(done):
     assert process.stdout.rstrip().splitlines()[-1].endswith(f"results in {run / 'results.json'}")
 
 
-def test_done_is_not_repeated_and_other_settings_are_refused(done, streetscenes):
+def test_done_is_not_repeated_and_other_settings_are_refused(done, streetscenes, inside):
     run, _ = done
-    root, output = streetscenes["cityscapes"], run.parent
+    command = [*arguments(streetscenes["cityscapes"], run.parent), *CELL]
     before = (run / "results.json").read_bytes()
-    again = quickstart(root, output, "condition=body/blur", "seed=1")
+    again = inside(train.main, *command)
     assert again.returncode == 0 and "already done" in again.stdout
-    other = quickstart(root, output, "condition=body/blur", "seed=1", "optimizer.gamma=0.5")
+    other = inside(train.main, *command, "optimizer.gamma=0.5")
     assert other.returncode == 2
     assert "holds a run with optimizer.gamma=0.1, this one has 0.5" in other.stderr
     assert len(other.stderr.strip().splitlines()) == 1
     assert (run / "results.json").read_bytes() == before
 
 
-def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, tmp_path):
+def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, inside, tmp_path):
     """Four steps are two epochs; a copy without the second ends with the same numbers, validated in between or not."""
     run, _ = done
     root = streetscenes["cityscapes"]
-    process = quickstart(root, tmp_path, "condition=body/blur", "seed=1")
+    process = inside(train.main, *arguments(root, tmp_path), *CELL)
     assert process.returncode == 0, process.stderr
     expected, repeated = (json.loads((r / run.name / "results.json").read_text()) for r in (run.parent, tmp_path))
     assert repeated["metrics"] == expected["metrics"], "a seed fixes the run"
@@ -103,14 +101,12 @@ def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, tmp_pa
     stop += "import lightning_modules.panels as p; old = p.ImagePanels.on_train_batch_start\n"
     stop += "def kill(self, trainer, *a):\n    os._exit(9) if trainer.global_step == 3 else old(self, trainer, *a)\n"
     stop += "p.ImagePanels.on_train_batch_start = kill; train.main()"
-    arguments = ["--config", "configs/quickstart.yaml", *FAST, "data.streetscenes=null", f"data.root={root}"]
-    seldom = "trainer.check_val_every_n_epoch=3"
-    arguments += [f"output_dir={half}", f"data.index_dir={half}/index", "condition=body/blur", "seed=1", seldom]
+    command = [*arguments(root, half), *CELL, "trainer.check_val_every_n_epoch=3"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
-    killed = subprocess.run([sys.executable, "-c", stop, *arguments], cwd=ROOT, env=environment, timeout=500)
+    killed = subprocess.run([sys.executable, "-c", stop, *command], cwd=ROOT, env=environment, timeout=500)
     assert killed.returncode == 9
     assert not (half / run.name / "results.json").exists()
-    resumed = quickstart(root, half, "condition=body/blur", "seed=1", seldom)
+    resumed = inside(train.main, *command)
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming from" in resumed.stdout
     results = json.loads((half / run.name / "results.json").read_text())
@@ -122,9 +118,8 @@ def test_interrupted_run_ends_like_an_undisturbed_one(done, streetscenes, tmp_pa
 
 
 def test_a_stopped_run_says_how_to_go_on(streetscenes, tmp_path):
-    base = [f"data.root={streetscenes['cityscapes']}", f"output_dir={tmp_path}", f"data.index_dir={tmp_path}/index"]
-    command = [sys.executable, "train.py", "--config", "configs/quickstart.yaml", *FAST, "data.streetscenes=null"]
-    command += [*base, "trainer.max_steps=1000", "wandb.mode=disabled"]
+    command = [sys.executable, "train.py", *arguments(streetscenes["cityscapes"], tmp_path)]
+    command += ["trainer.max_steps=1000", "wandb.mode=disabled"]
     folder = tmp_path / "quickstart-original-seed0"
     for number in (signal.SIGTERM, signal.SIGINT):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -140,8 +135,8 @@ def test_a_stopped_run_says_how_to_go_on(streetscenes, tmp_path):
         assert (folder / "checkpoints" / "last.ckpt").exists() and not (folder / "results.json").exists()
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(streetscenes, tmp_path):
-    process = quickstart(streetscenes["cityscapes"], tmp_path, "wandb.mode=disabled", "optimizer.lr=1e12")
+def test_a_mistake_is_one_line_and_exit_code_2(streetscenes, inside, tmp_path):
+    process = inside(train.main, *arguments(streetscenes["cityscapes"], tmp_path), "optimizer.lr=1e12")
     errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
     assert process.returncode == 2
     assert len(errors) == 1 and "Traceback" not in process.stderr
@@ -163,24 +158,19 @@ def test_a_mistake_is_one_line_and_exit_code_2(streetscenes, tmp_path):
     ],
 )
 def test_a_mistake_is_named_before_training(streetscenes, tmp_path, override, message):
-    base = ["data.streetscenes=null", f"data.root={streetscenes['cityscapes']}", f"output_dir={tmp_path}"]
-    base += [f"data.index_dir={tmp_path}/index"]
-    config = load_config("configs/quickstart.yaml", [*FAST, *base, "wandb.mode=disabled", override])
+    _, path, *overrides = arguments(streetscenes["cityscapes"], tmp_path, "wandb.mode=disabled", override)
     with pytest.raises(UserError, match=message):
-        run(config)
+        train.train(load_config(ROOT / path, overrides))
 
 
-def test_keypoints_run(streetscenes, tmp_path):
-    process = train(
-        "streetscenes_keypoints",
-        *FAST,
-        "data.streetscenes=null",
-        f"data.root={streetscenes['coco']}",
-        "condition=face/mask_out",
-        "wandb.mode=disabled",
-        f"output_dir={tmp_path}",
-        f"data.index_dir={tmp_path}/index",
-    )
+def own(config, root, output, *overrides):
+    base = [f"data.root={root}", f"output_dir={output}", f"data.index_dir={output}/index"]
+    return ["--config", f"configs/{config}.yaml", *FAST, *base, *overrides]
+
+
+def test_keypoints_run(streetscenes, inside, tmp_path):
+    cell = ["data.streetscenes=null", "condition=face/mask_out"]
+    process = inside(train.main, *own("streetscenes_keypoints", streetscenes["coco"], tmp_path, *cell))
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "streetscenes_keypoints-face-mask_out-seed0" / "results.json").read_text())
     assert {"val/keypoints/AP", "val/keypoints/AP50", "val/bbox/AP_person"} <= results["metrics"].keys()
@@ -188,19 +178,9 @@ def test_keypoints_run(streetscenes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["coco_instances", "coco_keypoints"])
-def test_stock_model_on_photographs(coco_sample, tmp_path, config):
-    process = train(
-        config,
-        *FAST,
-        "trainer.max_steps=2",
-        "trainer.limit_val_batches=3",
-        f"data.root={coco_sample}",
-        "data.val_split=train",
-        "model.weights=null",
-        "condition=body/blur",
-        f"output_dir={tmp_path}",
-        f"data.index_dir={tmp_path}/index",
-    )
+def test_stock_model_on_photographs(coco_sample, inside, tmp_path, config):
+    short = ["trainer.max_steps=2", "trainer.limit_val_batches=3", "data.val_split=train", "model.weights=null"]
+    process = inside(train.main, *own(config, coco_sample, tmp_path, *short, "condition=body/blur"))
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / f"{config}-body-blur-seed0" / "results.json").read_text())
     assert results["anonymized_regions"] > 0

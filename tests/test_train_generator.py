@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+import train
 from anonymization.generators import load_generator
 from configs import GeneratorExperiment, load_config, trains_generator
 from errors import UserError
@@ -33,31 +34,26 @@ SMALL = [
 ]
 
 
-def command(root, output, *overrides, region="body"):
+def arguments(root, output, *overrides, region="body"):
     places = [f"data.root={root}", f"output_dir={output}", f"data.index_dir={output}/index"]
     config = f"configs/generators/streetscenes_{region}.yaml"
     smallest = {"body": 12, "face": 0}[region]  # pixels; smaller bodies are not cut at all
-    return [
-        sys.executable,
-        "train.py",
-        "--config",
-        config,
-        *SMALL,
-        f"generator.smallest={smallest}",
-        *places,
-        *overrides,
-    ]
+    return ["--config", config, *SMALL, f"generator.smallest={smallest}", *places, *overrides]
 
 
-def run(*arguments, **options):
+def command(*of, **options):
+    return [sys.executable, "train.py", *arguments(*of, **options)]
+
+
+def run(*of, **options):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_SILENT": "true"}
     return subprocess.run(
-        command(*arguments, **options), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
+        command(*of, **options), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
     )
 
 
 @pytest.mark.parametrize(("region", "crop"), [("body", (288, 160)), ("face", (128, 128))])
-def test_run_ends_with_a_generator(streetscenes, tmp_path, region, crop):
+def test_run_ends_with_a_generator(streetscenes, inside, tmp_path, region, crop):
     process = run(streetscenes["cityscapes"], tmp_path, region=region)
     assert process.returncode == 0, process.stderr
     folder = tmp_path / f"streetscenes_{region}-seed0"
@@ -72,9 +68,10 @@ def test_run_ends_with_a_generator(streetscenes, tmp_path, region, crop):
     assert about["config"]["generator"]["region"] == region and about["steps"] == 2 and about["versions"]["torch"]
     assert f"use it by generators.{region}={weights}" in process.stdout
 
-    again = run(streetscenes["cityscapes"], tmp_path, region=region)
+    of = arguments(streetscenes["cityscapes"], tmp_path, region=region)
+    again = inside(train.main, *of)
     assert again.returncode == 0 and "already done" in again.stdout
-    other = run(streetscenes["cityscapes"], tmp_path, "generator.r1=2.0", region=region)
+    other = inside(train.main, *of, "generator.r1=2.0")
     assert other.returncode == 2 and "generator.r1=1.0, this one has 2.0" in other.stderr
 
 
