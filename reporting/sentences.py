@@ -71,11 +71,13 @@ def describe_overview(comparisons: Sequence[Comparison]) -> str:
     """Say what the figure of several comparisons shows."""
     points = []
     for comparison in comparisons:
-        for row, cell in changes_of(comparison, people_metric(comparison)):
+        metric = people_metric(comparison)
+        for row, cell in changes_of(comparison, metric):
             known = [a for run in runs_of(comparison, row.condition) if (a := regions_per_image(run)) is not None]
             if known:
                 amount = f"{fmean(known):.1f} people in an image"
-                points.append(f"{comparison.name} with {amount}, {row.condition} {cell.delta:+z.1f}")
+                change = f"{in_words(metric)} {cell.delta:+z.1f} under {row.condition}"
+                points.append(f"{comparison.name} with {amount}, {change}")
     return f"Change of people's AP by the number of people anonymized: {'; '.join(points)}."
 
 

@@ -130,13 +130,23 @@ def test_an_image_is_not_overwritten(copy):
 
 
 def test_the_command(copy, monkeypatch, capsys):
-    pytest.importorskip("onnxruntime")
+    asked = []
+
+    def detector(*settings):
+        asked.append(settings)
+        return red_rectangles
+
+    monkeypatch.setattr("anonymization.detectors.face_detector", detector)
     monkeypatch.setattr(sys, "argv", ["audit.py", str(copy), "--score", "0.9", "--workers", "0"])
     with pytest.raises(SystemExit) as end:
         audit.main()
     printed = capsys.readouterr().out
-    assert end.value.code == 0
-    assert "faces found after: 0 in boxes of regions, 0 elsewhere" in printed and str(copy / "audit.png") in printed
+    assert end.value.code == 0 and asked == [("centerface", 0.9, "cpu")]
+    assert "faces found before: 2 in boxes of regions, 1 elsewhere" in printed
+    assert "faces found after: 0 in boxes of regions, 1 elsewhere" in printed and str(copy / "audit.png") in printed
+
+
+def test_a_detector_that_is_not_there(copy, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["audit.py", str(copy), "--detector", "nobody"])
     with pytest.raises(SystemExit) as end:
         audit.main()

@@ -103,7 +103,7 @@ def done(streetscenes, tmp_path_factory):
 
 
 def test_one_run_written_by_one_process(done):
-    check_same(done, done)
+    assert len(list((done / "wandb").glob("offline-run-*"))) == 1
     files = {path.relative_to(done / NAME).as_posix() for path in (done / NAME).rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
     written = {"config.yaml", "results.json", "matches.npz", "csv/version_0/metrics.csv", ".lock"}

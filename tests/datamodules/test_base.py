@@ -86,6 +86,20 @@ def test_seed_and_epoch_decide_the_order_and_the_geometry(streetscenes):
     assert len(set(keys)) == 3
 
 
+@pytest.mark.parametrize("region", ["body", "face"])
+def test_an_epoch_changes_no_persons_seed(streetscenes, region):
+    """Who replaces a person is decided once, though its image is mirrored in one epoch and not in another."""
+    dataset = datamodule(streetscenes["cityscapes"], FLIP, f"condition={region}/blur").train_dataloader().dataset
+    compared = mirrored = 0
+    for index in range(len(dataset)):
+        (first, _, regions), *others = (dataset[index + epoch * len(dataset)] for epoch in range(5))
+        for image, _, again in others:
+            assert sorted(again.seeds.tolist()) == sorted(regions.seeds.tolist())
+            compared += len(again)
+            mirrored += not torch.equal(image, first)
+    assert compared > 0 and mirrored > 0
+
+
 def test_mirrored_targets_fit_their_image(streetscenes):
     mirror = "data.geometry=[{HorizontalFlip: {p: 1}}]"
     root = streetscenes["coco"]

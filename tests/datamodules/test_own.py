@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
+import train
 from annotate import annotate
 from anonymize import DatasetJob, anonymize_dataset
 from configs import load_config
@@ -102,9 +103,31 @@ def test_faces_are_annotated_checked_and_anonymized(own, config, tmp_path):
     assert splits["train"].faces == sum(len(entry["boxes"]) for entry in faces.values())
     anonymize_dataset(config("condition=face/blur"), DatasetJob(output=str(tmp_path / "copy"), workers=0))
     assert {p.name for p in (tmp_path / "copy" / "train").iterdir()} == {p.name for p in (own / "train").iterdir()}
+    inside, elsewhere = [], []
+    for entry in json.loads((own / "annotations" / "instances_train.json").read_text())["images"]:
+        name = entry["file_name"]
+        pair = [np.asarray(Image.open(root / "train" / name).convert("RGB"), int) for root in (own, tmp_path / "copy")]
+        change = np.abs(pair[0] - pair[1]).mean(-1)
+        hidden = np.zeros(change.shape, bool)
+        for x0, y0, x1, y1 in faces.get(str(entry["id"]), {"boxes": []})["boxes"]:
+            hidden[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = True
+        inside.append(change[hidden])
+        elsewhere.append(change[cv2.dilate(hidden.astype(np.uint8), np.ones((9, 9))) == 0])
+    # Elsewhere is JPEG's own loss.
+    assert np.concatenate(inside).mean() > 5 > 1 > np.concatenate(elsewhere).mean()
     records = build_datamodule(config("condition=original", f"data.root={tmp_path / 'copy'}")).read("train", "none")
     originals = build_datamodule(config("condition=original")).read("train", "none")
     assert [r.instances for r in records] == [r.instances for r in originals]
+
+
+def test_the_small_model_is_trained_on_them(config, inside, own, tmp_path):
+    settings = [f"data.root={own}", f"data.index_dir={tmp_path / 'index'}", f"output_dir={tmp_path / 'out'}"]
+    settings += ["trainer.max_steps=2", "trainer.val_check_interval=1", "data.num_workers=0", "model.min_size=[64]"]
+    process = inside(train.main, "--config", "configs/own.yaml", "condition=body/mask_out", *settings)
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "out" / "own-body-mask_out-seed0" / "results.json").read_text())
+    assert results["anonymized_regions"] > 0 and results["dataset"] == "own"
+    assert {"val/segm/AP_bottle", "val/segm/AP_person"} <= results["metrics"].keys()
 
 
 def test_a_generator_is_told_the_poses_that_are_annotated(own, config):

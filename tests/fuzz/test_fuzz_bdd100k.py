@@ -41,6 +41,7 @@ def test_converted(module):
     good = json.loads(path.read_text())
     folder = module.root / module.image_folder("train")
     path_of_bitmasks = module.bitmask_folder("train")
+    compared = []
 
     @inputs(100)
     @given(documents(good))
@@ -52,8 +53,10 @@ def test_converted(module):
             # The reader goes by the ids.
             content["annotations"].sort(key=lambda annotation: annotation["id"])
             check_equal(records, module.classes, content)
+            compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 def check_objects(record, pixels):
@@ -78,6 +81,7 @@ def test_damaged_bitmasks(module):
     (path,) = module.bitmask_folder("train").iterdir()
     (image,) = (module.root / module.image_folder("train")).iterdir()
     good = path.read_bytes()
+    compared = []
 
     @inputs(150)
     @given(damaged_pngs(good))
@@ -85,8 +89,10 @@ def test_damaged_bitmasks(module):
         path.write_bytes(data)
         if records := read_or_refuse(lambda: read(module), path, image):
             check_objects(records[0], read_bitmask(path))
+            compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 VALUE = st.tuples(st.integers(0, 9), st.integers(0, 15), st.integers(0, 2), st.integers(0, 3))

@@ -65,6 +65,7 @@ def test_polygons(data):
     # Unlike most of StreetScenes' objects these have all that the format knows.
     good["objects"] += [{"label": "persongroup", "polygon": [[1, 1], [9, 1], [9, 9]], "deleted": 0, "id": 3}]
     image = next(module.root.glob("leftImg8bit/*/*/*"))
+    compared = []
 
     @inputs(200)
     @given(documents(good))
@@ -72,8 +73,10 @@ def test_polygons(data):
         path.write_bytes(content)
         if records := read_or_refuse(lambda: read(module), path, image):
             check_equal(records[0], path)
+            compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 OBJECT = st.fixed_dictionaries(
@@ -87,6 +90,7 @@ OBJECT = st.fixed_dictionaries(
 
 def test_any_polygons(data):
     module, path = data
+    compared = []
 
     @inputs(100)
     @given(st.lists(OBJECT, max_size=5))
@@ -94,5 +98,7 @@ def test_any_polygons(data):
         path.write_text(json.dumps({"imgHeight": 64, "imgWidth": 128, "objects": objects}))
         if records := read_or_refuse(lambda: read(module), path):
             check_equal(records[0], path)
+            compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"

@@ -51,6 +51,7 @@ def test_annotations(root, tmp_path, task, condition):
     if condition == "face/blur":
         (copy / "boxes_train2017.json").write_text("{}")
     module = datamodule("coco_keypoints" if task == "person_keypoints" else "coco_instances", copy, condition)
+    compared = []
 
     @inputs(60)
     @given(documents(good))
@@ -59,8 +60,10 @@ def test_annotations(root, tmp_path, task, condition):
         records = read_or_refuse(lambda: read(module), path, copy / "train2017", copy / "boxes_train2017.json")
         if records is not None:
             check_equal(records, module.plan("train", "none").classes, json.loads(content))
+            compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 def test_the_people_of_ones_own(root, tmp_path):
@@ -69,6 +72,7 @@ def test_the_people_of_ones_own(root, tmp_path):
     path = tmp_path / "annotations/instances_train.json"
     good = json.loads((root / "annotations/instances_train2017.json").read_text())
     module = datamodule("own", tmp_path, "body/blur")
+    compared = []
 
     @inputs(60)
     @given(documents(good))
@@ -78,12 +82,14 @@ def test_the_people_of_ones_own(root, tmp_path):
         if records is not None:
             content = json.loads(data)
             check_equal(records, module.plan("train", "none").classes, content)
+            compared.append(True)
             (person,) = (category["id"] for category in content["categories"] if category["name"] == "person")
             for record in records:
                 of_image = [a for a in content["annotations"] if str(a["image_id"]) == record.image_id]
                 assert [id_ for id_, _ in record.bodies] == [a["id"] for a in of_image if a["category_id"] == person]
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 def runs_of(text):
@@ -116,6 +122,8 @@ def run_lengths(draw):
 
 
 def test_run_lengths(tmp_path):
+    compared = []
+
     @inputs(400)
     @given(run_lengths())
     def fuzz(drawn):
@@ -134,11 +142,15 @@ def test_run_lengths(tmp_path):
             assert valid
             pixels = np.repeat(np.arange(len(runs)) % 2, runs)
             np.testing.assert_array_equal(decode([mask], (height, width))[0], pixels.reshape(width, height).T)
+            compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 def test_any_polygons(tmp_path):
+    compared = []
+
     @inputs(200)
     @given(st.lists(st.lists(NUMBERS, min_size=5, max_size=9), max_size=3), st.integers(1, 50), st.integers(1, 50))
     def fuzz(polygons, height, width):
@@ -150,5 +162,7 @@ def test_any_polygons(tmp_path):
         if mask is not None:
             expected = official.decode(official.merge(official.frPyObjects(polygons, height, width)))
             np.testing.assert_array_equal(decode([mask], (height, width))[0], expected)
+            compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"

@@ -66,6 +66,7 @@ def test_png_without_new_checksums_is_what_it_was_or_refused(picture, tmp_path):
     path = tmp_path / "image.png"
     good = encoded(picture, "PNG")
     expected = np.asarray(picture)
+    compared = []
 
     @inputs(200)
     @given(mutated_bytes(good, 2))
@@ -74,8 +75,10 @@ def test_png_without_new_checksums_is_what_it_was_or_refused(picture, tmp_path):
         pixels = check_read(path)
         if pixels is not None:
             np.testing.assert_array_equal(pixels, expected)
+            compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "restart_marker_blocks": 1}])
@@ -83,6 +86,7 @@ def test_jpeg(picture, tmp_path, options):
     """Its data has no checksum: what of it is read is Pillow's, and a copy has the same pixels."""
     path, copy = tmp_path / "image.jpg", tmp_path / "copy.jpg"
     good = encoded(picture, "JPEG", **options)
+    compared = []
 
     @inputs(80)
     @given(mostly(mutated_bytes(good), mutated_bytes(good[:200]), once_in=10))
@@ -94,6 +98,7 @@ def test_jpeg(picture, tmp_path, options):
             with Image.open(path) as file:
                 turned = ImageOps.exif_transpose(file) if file.size != SIZE[::-1] else file
                 np.testing.assert_array_equal(pixels, np.asarray(turned.convert("RGB")))
+                compared.append(True)
             copied = read_or_refuse(lambda: encode_unchanged(pixels, path), path)
             if copied is not None and data.startswith(b"\xff\xd8"):
                 copy.write_bytes(copied)
@@ -102,6 +107,7 @@ def test_jpeg(picture, tmp_path, options):
                 assert np.abs(found - pixels).max() <= (0 if copied == strip_jpeg(data) else 40)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 @pytest.mark.parametrize("format_", ["WEBP", "TIFF", "BMP", "GIF"])
