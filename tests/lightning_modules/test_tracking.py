@@ -1,5 +1,6 @@
 """What a run is at W&B, and what it sends; the rest is in tests/test_wandb.py, with the real client and a server."""
 
+import json
 import ssl
 import subprocess
 import sys
@@ -46,35 +47,41 @@ def test_a_certificate_of_ones_own_is_the_clients_business(monkeypatch):
 
 
 CLIENT = """
-import sys
+import json, os, sys
 from configs import load_config
 from errors import UserError
 from lightning_modules.tracking import build_wandb_logger
 from pathlib import Path
 import wandb
-wandb.login = lambda **_: False  # nobody is logged in
-try:
-    build_wandb_logger(load_config("configs/quickstart.yaml", ["wandb.mode=" + sys.argv[1]]), Path(sys.argv[2], "run"))
-    print(wandb.setup().settings.finish_timeout, wandb.setup().settings.init_timeout)
-except UserError as error:
-    print(error)
-wandb.teardown()
+
+def say(mode, environment):
+    os.environ.update(environment)
+    wandb.login = lambda **_: False  # nobody is logged in
+    try:
+        build_wandb_logger(load_config("configs/quickstart.yaml", ["wandb.mode=" + mode]), Path(sys.argv[1], "run"))
+        print(wandb.setup().settings.finish_timeout, wandb.setup().settings.init_timeout, flush=True)
+    except UserError as error:
+        print(error, flush=True)
+    wandb.teardown()
+
+for case in json.loads(sys.argv[2]):  # each in a process of its own, for the client keeps its settings
+    if os.fork() == 0:
+        say(*case)
+        os._exit(0)
+    os.wait()
+    print("---", flush=True)
 """
 
 
-@pytest.mark.parametrize(
-    ("mode", "environment", "said"),
-    [
+def test_settings_of_the_environment(tmp_path):
+    """Time-outs come before the client takes its settings; wrong ones are a line."""
+    expected = [
         ("auto", {}, "600.0 60.0"),
         ("auto", {"WANDB_FINISH_TIMEOUT": "5"}, "5.0 60.0"),
         ("auto", {"WANDB_BASE_URL": "wandb.corp.example"}, "W&B's settings, of the environment too: "),
         ("online", {"WANDB_MODE": "offline"}, "'online', but nobody is logged in under WANDB_MODE=offline; run"),
-    ],
-)
-def test_settings_of_the_environment(tmp_path, mode, environment, said):
-    """Time-outs come before the client takes its settings; wrong ones are a line."""
-    environment = {"PATH": "", "HOME": str(tmp_path), **environment}
-    process = subprocess.run(
-        [sys.executable, "-c", CLIENT, mode, tmp_path], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert said in process.stdout, process.stderr
+    ]
+    command = [sys.executable, "-c", CLIENT, tmp_path, json.dumps([case[:2] for case in expected])]
+    process = subprocess.run(command, cwd=ROOT, env={"PATH": "", "HOME": str(tmp_path)}, capture_output=True, text=True)
+    for (*_, said), printed in zip(expected, process.stdout.split("---\n")[:-1], strict=True):
+        assert said in printed, process.stdout + process.stderr
