@@ -1,5 +1,6 @@
 """What all datasets share: samples, batches, loaders, and anonymization of the batch on the device."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -136,7 +137,8 @@ class DetectionDataset(Dataset):
 
         corners = boxes[:, [[0, 1], [2, 1], [0, 3], [2, 3]]]
         points = np.concatenate([corners.reshape(-1, 2), joints[..., :2].reshape(-1, 2)])
-        image, masks, points, mirrored = self.geometry(geometry_seed, image, decode(rles, record.size), points)
+        bitmaps = decode(rles, record.size)
+        image, masks, points, mirrored = self.geometry(geometry_seed, image, bitmaps, points)
         size = image.shape[:2]
         corners, places = np.split(points, [4 * len(boxes)])
         boxes = _boxes_of(corners.reshape(-1, 4, 2), size)
@@ -158,9 +160,14 @@ class DetectionDataset(Dataset):
 
         regions = None
         if self.region != "none":
-            people = (masks[rows[id_]] for id_, _ in bodies)
+            people, faces_now = (masks[rows[id_]] for id_, _ in bodies), boxes[count:]
+            if not self.geometry.is_exact:
+                people = self.geometry.reached(geometry_seed, (bitmaps[rows[id_]] for id_, _ in bodies))
+                filled = (_filled(box, record.size) for box in faces)
+                reached = [_box_around(mask) for mask in self.geometry.reached(geometry_seed, filled)]
+                faces_now = np.array(reached, np.float32).reshape(-1, 4)
             pose_of = dict(zip(record.keypoints, poses, strict=True))
-            regions = make_regions(record, self.region, self.anonymization_seed, size, people, boxes[count:], pose_of)
+            regions = make_regions(record, self.region, self.anonymization_seed, size, people, faces_now, pose_of)
         return _to_tensor(image), target, regions
 
 
@@ -185,6 +192,20 @@ def _boxes_of(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
     height, width = size
     return np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+
+
+def _filled(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Draw a box that lies in an image as a mask, uint8 [H, W], of all pixels that it touches."""
+    mask = np.zeros(size, np.uint8)
+    x0, y0, x1, y1 = box
+    mask[math.floor(y0) : math.ceil(y1), math.floor(x0) : math.ceil(x1)] = 1
+    return mask
+
+
+def _box_around(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return x0, y0, x1, y1 around a mask uint8 [H, W]; a box without area around an empty one."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return x, y, x + width, y + height
 
 
 def _moved_keypoints(keypoints: np.ndarray, places: np.ndarray, mirrored: bool) -> np.ndarray:

@@ -5,6 +5,7 @@ anonymized, so only albumentations transforms that move pixels are accepted.
 """
 
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import albumentations as A
@@ -16,8 +17,16 @@ from errors import UserError, nearest
 TRANSFORMS = {
     *("Affine", "CenterCrop", "Crop", "D4", "HorizontalFlip", "LongestMaxSize", "Pad", "PadIfNeeded", "Perspective"),
     *("RandomCrop", "RandomResizedCrop", "RandomRotate90", "RandomScale", "Resize", "Rotate", "SafeRotate"),
-    *("ShiftScaleRotate", "SmallestMaxSize", "Transpose", "VerticalFlip"),
+    *("SmallestMaxSize", "Transpose", "VerticalFlip"),
 }
+
+# These move whole pixels; the others mix neighbours.
+EXACT = {
+    *("CenterCrop", "Crop", "D4", "HorizontalFlip", "Pad", "PadIfNeeded", "RandomCrop", "RandomRotate90"),
+    *("Transpose", "VerticalFlip"),
+}
+# Others have negative weights, which 8 bits do not keep, so that nobody could tell how far a pixel reaches.
+INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_LINEAR_EXACT, cv2.INTER_NEAREST_EXACT)
 
 # COCO's 17 keypoints: which one each becomes in a mirror (left and right change places).
 MIRRORED = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
@@ -29,6 +38,9 @@ class Geometry:
     Args:
         transforms: ``[{name: {argument: value}}, ...]``, names from `TRANSFORMS`.
 
+    Attributes:
+        is_exact: whether every pixel of a moved image is one of the image, and of no mixture.
+
     Raises:
         UserError: for a name that is not a geometric transform, or arguments that albumentations refuses.
     """
@@ -39,6 +51,12 @@ class Geometry:
             [_build(transform) for transform in transforms],
             keypoint_params=A.KeypointParams("xy", remove_invisible=False) if transforms else None,
         )
+        self.is_exact = all(name in EXACT for transform in transforms for name in transform)
+        unfilled = [
+            {n: {k: 0 if k == "fill" else v for k, v in (given or {}).items()} for n, given in t.items()}
+            for t in transforms
+        ]
+        self._people_chain = self._chain if self.is_exact else A.Compose([_build(t) for t in unfilled])
 
     def __call__(
         self, seed: int, image: np.ndarray, masks: np.ndarray, points: np.ndarray
@@ -67,6 +85,24 @@ class Geometry:
         moved_masks = np.stack(result["masks"]) if len(masks) else np.zeros((0, *result["image"].shape[:2]), np.uint8)
         return result["image"], moved_masks, moved[3:], bool(ax * by - ay * bx < 0)
 
+    def reached(self, seed: int, masks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Move masks to wherever a moved image has something of the masks' pixels.
+
+        The masks of a call are for training: they go to the nearest pixel, beside which an image may still have some
+        of the person. These are moved as an image is, and hold every pixel that it mixes them into.
+
+        Args:
+            seed: of the image's call.
+            masks: uint8 [H, W], of the image's size; may be a generator.
+
+        Yields:
+            uint8 [h, w] each.
+        """
+        for mask in masks:
+            self._people_chain.set_random_seed(seed)
+            white = cv2.merge([mask * np.uint8(255)] * 3)  # as many channels as the image, so that it is the same sum
+            yield (self._people_chain(image=white)["image"].max(-1) > 0).view(np.uint8)
+
 
 def _build(transform: dict[str, Any]) -> A.DualTransform:
     if len(transform) != 1:
@@ -78,6 +114,11 @@ def _build(transform: dict[str, Any]) -> A.DualTransform:
         raise UserError(
             f"data.geometry: {name}: border_mode {mode} repeats parts of the image beyond its edges, people among "
             f"them, of whom no mask or box tells; only {cv2.BORDER_CONSTANT}, a constant, is possible"
+        )
+    if (how := (arguments or {}).get("interpolation", cv2.INTER_LINEAR)) not in INTERPOLATIONS:
+        raise UserError(
+            f"data.geometry: {name}: interpolation {how} has negative weights, so that nobody could tell which pixels "
+            f"have something of a person; choose from {', '.join(map(str, INTERPOLATIONS))}"
         )
     masks = {"mask_interpolation": cv2.INTER_NEAREST} if name in ("Affine", "Perspective", "Rotate") else {}
     try:

@@ -9,6 +9,7 @@ import torch
 from configs import load_config
 from datamodules.base import EpochSampler
 from datamodules.layouts import LAYOUTS
+from datamodules.record import Record, decode
 
 FLIP = "data.geometry=[{HorizontalFlip: {p: 0.5}}]"
 
@@ -67,6 +68,36 @@ def test_body_pixels_are_gone(streetscenes):
                     # a silhouette shrunk by a pixel lies within the dilated one, whatever the resampling
                     core = -torch.nn.functional.max_pool2d(-mask[None, None].float(), 3, 1, 1)[0, 0] > 0
                     assert set(image[:, core].unique().tolist()) <= {127, 128}
+
+
+@pytest.mark.parametrize("region", ["body", "face"])
+@pytest.mark.parametrize(
+    "geometry",
+    ["{LongestMaxSize: {max_size: 90}}", "{RandomScale: {scale_limit: [-0.5, 1]}}", "{Affine: {rotate: [-30, 30]}}"],
+)
+def test_whoever_is_moved_leaves_nothing_of_themselves(streetscenes, monkeypatch, region, geometry):
+    """Masked-out people may have any pixels: the result is the same."""
+    module = datamodule(streetscenes["cityscapes"], f"data.geometry=[{geometry}]", f"condition={region}/mask_out")
+    dataset = module.train_dataloader().dataset
+    compared = 0
+    for index, record in enumerate(dataset.records):
+        image = record.read_image()
+        hidden = np.zeros(record.size, bool)
+        for mask in decode([mask for _, mask in record.bodies if region == "body"], record.size):
+            hidden |= mask > 0
+        for _, (x0, y0, x1, y1, *_) in record.faces if region == "face" else []:
+            hidden[round(y0) : round(y1), round(x0) : round(x1)] = True
+        others = np.where(hidden[..., None], 255 - image, image)
+        results = []
+        for pixels in (image, others):
+            monkeypatch.setattr(Record, "read_image", lambda self, pixels=pixels: pixels)
+            given, _, regions = dataset[index]
+            monkeypatch.undo()
+            results += module.anonymizer([given], regions)
+        if not regions.dropped:
+            assert torch.equal(*results)
+            compared += len(regions)
+    assert compared > 0
 
 
 def test_seed_and_epoch_decide_the_order_and_the_geometry(streetscenes):

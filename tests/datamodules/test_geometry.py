@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datamodules.geometry import Geometry
+from datamodules.geometry import EXACT, Geometry
 from errors import UserError
 
 TRANSFORMS = [
@@ -68,6 +68,64 @@ def test_seed_decides():
     assert len(drawn) == 8
 
 
+MIXING = [
+    {"Affine": {"scale": 0.4, "fill": 90, "p": 1}},
+    {"Affine": {"scale": [0.3, 2], "rotate": [-90, 90], "shear": [-20, 20], "p": 1}},
+    {"LongestMaxSize": {"max_size": 40}},
+    {"LongestMaxSize": {"max_size": 40, "area_for_downscale": "image"}},
+    {"Perspective": {"scale": [0.1, 0.3], "p": 1}},
+    {"RandomResizedCrop": {"size": [50, 70]}},
+    {"RandomScale": {"scale_limit": [-0.7, 1], "p": 1}},
+    {"Resize": {"height": 31, "width": 47}},
+    {"Resize": {"height": 200, "width": 300, "interpolation": 3}},
+    {"Rotate": {"limit": 60, "p": 1}},
+    {"SafeRotate": {"limit": 60, "p": 1}},
+    {"SmallestMaxSize": {"max_size": 33}},
+]
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [[t] for t in MIXING] + [TRANSFORMS, [{"RandomScale": {"scale_limit": [0.3, 1]}}, *TRANSFORMS[:2]]],
+    ids=str,
+)
+def test_wherever_something_of_a_person_comes_to_is_reached(transforms):
+    """White people on black, thin parts and single pixels among them: what is not black has something of them."""
+    geometry, rng = Geometry(transforms), np.random.default_rng(0)
+    assert not geometry.is_exact
+    somewhere = missed = 0
+    for seed in range(15):
+        mask = (rng.random((90, 120)) < 0.02).astype(np.uint8)
+        mask[20:70, rng.integers(10, 110)] = 1
+        image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+        other = np.zeros_like(mask)
+        fill = geometry(seed, np.zeros_like(image), mask[None], np.zeros((0, 2)))[
+            0
+        ]  # of the border, where there is one
+        moved, (nearest,), *_ = geometry(seed, image, mask[None], np.zeros((0, 2)))
+        reached, nowhere = geometry.reached(seed, iter([mask, other]))
+        has_person = (moved != fill).any(-1)
+        assert reached.shape == nearest.shape and not nowhere.any()
+        assert not (has_person & ~reached.astype(bool)).any()
+        somewhere += has_person.sum()
+        missed += (has_person & (nearest == 0)).sum()
+    assert somewhere > 0 and missed > 0, "the masks for training miss some"
+
+
+@pytest.mark.parametrize("name", sorted(EXACT))
+def test_others_move_whole_pixels(name):
+    size = {"height": 60, "width": 80} if "Crop" in name and name != "Crop" else {}
+    size |= {"min_height": 150, "min_width": 150} if name == "PadIfNeeded" else {}
+    size |= {"x_max": 50, "y_max": 50} if name == "Crop" else {"padding": 7} if name == "Pad" else {}
+    geometry = Geometry([{name: {**size, "p": 1}}])
+    mask = (np.random.default_rng(0).random((90, 120)) < 0.3).astype(np.uint8)
+    image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+    for seed in range(5):
+        moved, (moved_mask,), *_ = geometry(seed, image, mask[None], np.zeros((0, 2)))
+        assert geometry.is_exact and moved_mask.any()
+        np.testing.assert_array_equal(moved[..., 0] > 0, moved_mask > 0)
+
+
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
@@ -77,6 +135,7 @@ def test_seed_decides():
         ({"RandomCrop": {"height": "tall", "width": 3}}, "RandomCrop"),
         ({}, "not of the form"),
         ({"Affine": {"translate_px": 3, "border_mode": 3}}, "Affine: border_mode 3 repeats parts of the image"),
+        ({"Resize": {"height": 9, "width": 9, "interpolation": 2}}, "Resize: interpolation 2 has negative weights"),
         ({"Rotate": {"border_mode": 4}}, "Rotate: border_mode 4 repeats parts of the image"),
     ],
 )
