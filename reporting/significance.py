@@ -22,8 +22,9 @@ METHOD = (
     "Student's t with the degrees of freedom of Welch and Satterthwaite, as a bootstrap over few seeds is too narrow. "
     "The variance is that over the seeds of both conditions and, where all their runs kept per-image results, that "
     f"over the validation images, from {RESAMPLES} bootstrap resamples of them, the same for both conditions (Efron & "
-    "Tibshirani, An Introduction to the Bootstrap, 1993). An interval over seeds alone says nothing about other "
-    "images, one over images alone nothing about other seeds; of twenty intervals one misses the truth, on average."
+    "Tibshirani, An Introduction to the Bootstrap, 1993). What each seed finds on images of its own is part of both "
+    "and counts once. An interval over seeds alone says nothing about other images, one over images alone nothing "
+    "about other seeds; of twenty intervals one misses the truth, on average."
 )
 
 
@@ -56,13 +57,14 @@ def delta_intervals(runs: list[Run], originals: list[Run], metrics: list[str]) -
     - that over seeds, s² / n of each condition, if both have two runs at least. A bootstrap over n = 3 values would
       give 2/3 of it, and know nothing of the tails of Student's t;
     - that over images, if all runs have their ``matches.npz``: the AP of every run is computed anew on each resample,
-      the same for both conditions, and the difference of the means varies. What varies from image to image in a way
-      of its own for each seed is in the variance over seeds already; it is left out here (as components of variance
-      in a crossed design; if there is but one seed, it stays). The spread is used and not the percentiles, as AP is
-      no mean over images: of resamples, in which images come several times, it is biased.
+      the same for both conditions, and the difference of the means varies. The spread is used and not the
+      percentiles, as AP is no mean over images: of resamples, in which images come several times, it is biased.
 
-    The degrees of freedom of the second are those of the images with an object to be found. There is no interval
-    where neither is known or no value varies.
+    What varies from image to image in a way of its own for each seed is in both, and is left out of the second (as
+    components of variance in a crossed design; if there is but one seed, it stays). Where the seeds happen to vary by
+    less than that, it takes their place: else three seeds that agree by chance would make an interval narrower than
+    that over the images alone. Degrees of freedom over images are those of the images with an object to be found.
+    There is no interval where neither is known or no value varies.
 
     Args:
         runs: of one condition.
@@ -88,7 +90,9 @@ def delta_intervals(runs: list[Run], originals: list[Run], metrics: list[str]) -
             over.append("seeds")
         of_images = _over_images(per_image, len(runs), metric) if paired else None
         if of_images:
-            parts.append(of_images)
+            shared, own, degrees = of_images
+            parts = [max(part, (of_side, degrees)) for part, of_side in zip(parts, own, strict=False)]
+            parts.append((shared, degrees))
             over.append("images")
         total = sum(part for part, _ in parts)
         if total > 0:
@@ -158,8 +162,13 @@ def _resample(path: Path, changed: int, metrics: tuple[str, ...]) -> _PerImage:
     return _PerImage(truth.digest(), values, images)
 
 
-def _over_images(per_image: list[_PerImage], runs: int, metric: str) -> tuple[float, int] | None:
-    """The variance over images of the first ``runs``' mean minus the others', and its degrees of freedom."""
+def _over_images(per_image: list[_PerImage], runs: int, metric: str) -> tuple[float, tuple[float, ...], int] | None:
+    """The variance over images of the first ``runs``' mean minus the others'.
+
+    Returns:
+        That without what is a seed's own, this for each side (none where a side has but one seed), and the degrees of
+        freedom.
+    """
     images = per_image[0].images.get(metric, 0)
     if images < 2:
         return None
@@ -167,8 +176,8 @@ def _over_images(per_image: list[_PerImage], runs: int, metric: str) -> tuple[fl
     sides = values[:runs], values[runs:]
     # A class may be on none of the images of a resample.
     total = np.nanvar(sides[0].mean(axis=0) - sides[1].mean(axis=0), ddof=1)
+    own = ()
     if min(map(len, sides)) > 1:
-        for side in sides:
-            own = np.nanvar(side - side.mean(axis=0), axis=1, ddof=1)
-            total -= own.sum() / (len(side) * (len(side) - 1))
-    return max(0.0, float(total)), images - 1
+        varying = [np.nanvar(side - side.mean(axis=0), axis=1, ddof=1) for side in sides]
+        own = tuple(float(of_side.sum()) / (len(of_side) * (len(of_side) - 1)) for of_side in varying)
+    return max(0.0, float(total) - sum(own)), own, images - 1

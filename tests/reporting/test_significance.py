@@ -79,14 +79,15 @@ def test_95_of_100_intervals_hold_the_truth(over, tmp_path):
     assert low <= held <= high
 
 
-def test_what_is_of_a_seed_and_an_image_counts_once(tmp_path):
-    """It is in the variance over seeds, here nothing; that over images is what analysis of variance leaves of it."""
+@pytest.mark.parametrize("found", [(50, 50, 50), (30, 50, 70)], ids=["seeds agree by chance", "seeds differ"])
+def test_what_is_of_a_seed_and_an_image_counts_once(tmp_path, found):
+    """It is in the variance over seeds, or takes its place; over images is what analysis of variance leaves."""
     rng = np.random.default_rng(0)
     hits = np.zeros((2, 3, 300), bool)  # of two conditions with three seeds
     hits[:, :, :100] = True
     hits[0, :, 100:120] = True
-    for of_seed in hits[0]:
-        of_seed[200:] = rng.permutation(100) < 50  # as many with each seed, but on other images
+    for of_seed, count in zip(hits[0], found, strict=True):
+        of_seed[200:] = rng.permutation(100) < count
     sides = [
         [keep(tmp_path / f"{condition}_{seed}", of_seed.astype(int)) for seed, of_seed in enumerate(of_condition)]
         for condition, of_condition in enumerate(hits)
@@ -94,10 +95,14 @@ def test_what_is_of_a_seed_and_an_image_counts_once(tmp_path):
     interval = delta_intervals(*sides, [AP])[AP]
 
     means = hits.mean(axis=1)
-    together = np.var(means[0] - means[1])
-    own = np.var(hits[0] - means[0], axis=1).mean() / 2
-    expected = 2 * stats.t.ppf(0.975, 299) * 100 * ((together - own) / 300) ** 0.5
-    assert interval.high - interval.low == pytest.approx(expected, rel=0.1)
+    together = np.var(means[0] - means[1]) / 300
+    own = np.var(hits[0] - means[0], axis=1).mean() / 2 / 300
+    of_seeds = np.var(np.array(found) / 300, ddof=1) / 3
+    expected, freedom = (together - own + of_seeds, 2) if of_seeds > own else (together, 299)
+    if freedom == 2:
+        freedom = expected**2 / (of_seeds**2 / 2 + (together - own) ** 2 / 299)
+    half = 100 * stats.t.ppf(0.975, freedom) * expected**0.5
+    assert interval.high - interval.low == pytest.approx(2 * half, rel=0.1)
     assert together - own < 0.8 * together
 
 
