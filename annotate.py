@@ -115,8 +115,8 @@ def annotate(
             be read: a file without its faces would leave them in sight, so none is written.
     """
     from datamodules.layouts import build_datamodule
-    from datamodules.pool import cores, process_map
-    from processes import share
+    from datamodules.pool import process_map
+    from processes import cores, share
 
     if split not in SPLITS:
         raise UserError(f"split: unknown split '{split}'{nearest(split, SPLITS)}")

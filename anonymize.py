@@ -192,8 +192,7 @@ def anonymize_folder(job: FolderJob) -> bool:
 def run(original: "Original", anonymizer: "Anonymizer", seed: int, job: Job, faces: "FacesConfig | Detection") -> bool:
     """Make the copy, look for faces in it where the job says so, and say whether every image is there."""
     from datamodules.copying import FAILURES, make_copy
-    from datamodules.pool import cores
-    from processes import share
+    from processes import cores, share
 
     output, workers = Path(job.output), job.workers
     if workers is None:

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes (default: one for each core)")
     a = parser.parse_args()
 
-    from datamodules.pool import cores
+    from processes import cores
 
     audit(a.copy, a.detector, a.score, a.device, cores() if a.workers is None else a.workers)
 

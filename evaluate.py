@@ -29,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument("--config", required=True, help="experiment file, or the config.yaml of a run")
     parser.add_argument("--checkpoint", type=Path, help="last.ckpt or best.ckpt of a run")
-    parser.add_argument("--output", type=Path, help="folder for metrics.json and the predictions")
+    parser.add_argument("--output", type=Path, help="folder for metrics.json, matches.npz and the predictions")
     arguments, overrides = parser.parse_known_args()
 
     from configs import load_config
@@ -61,6 +61,11 @@ def evaluate(config: "Config", checkpoint: Path | None, output: Path | None) -> 
     from lightning_modules.progress import ProgressBar
     from lightning_modules.settings import build_trainer, fit_to_machine
 
+    if output is not None:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--output: {output} cannot be written: {error}") from None
     # Validation images are never anonymized: what the condition needs need not be there.
     datamodule = build_datamodule(replace(config, condition="original"))
     datamodule.prepare_data()
@@ -158,7 +163,6 @@ def write(
         "config": asdict(config),
     }
     try:
-        output.mkdir(parents=True, exist_ok=True)
         if config.data.layout == "cityscapes":
             files = [write_cityscapes_results(predictions, classes, output)]
         else:

@@ -1,6 +1,7 @@
 """Where the cells of a sweep run: processes of this machine, or jobs of a SLURM cluster."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from errors import UserError
+from processes import cores
 
 if TYPE_CHECKING:
     import submitit
@@ -31,8 +33,8 @@ class Executor(Protocol):
     def start(self, command: list[str], log: Path) -> Job:
         """Start a command whose output is added to a log."""
 
-    def attach(self, log: Path) -> Job | None:
-        """Find the job that a former start of the sweep left under way."""
+    def attach(self, command: list[str], log: Path) -> Job | None:
+        """Find the job that a former start of the sweep left under way, of the same command with the same log."""
 
 
 class Processes:
@@ -50,7 +52,7 @@ class Processes:
         if len(devices) != torch.cuda.device_count():
             devices = [str(i) for i in range(torch.cuda.device_count())]
         self.slots = jobs or len(devices) or 1
-        self._threads = max(1, len(os.sched_getaffinity(0)) // self.slots)
+        self._threads = max(1, cores() // self.slots)
         self._free: list[str | None] = [devices[i % len(devices)] if devices else None for i in range(self.slots)]
 
     def start(self, command: list[str], log: Path) -> "Process":
@@ -71,7 +73,7 @@ class Processes:
             )
         return Process(process, lambda: self._free.append(device))
 
-    def attach(self, log: Path) -> None:
+    def attach(self, command: list[str], log: Path) -> None:
         """Find none: cells end with the sweep.py that started them."""
 
 
@@ -141,15 +143,18 @@ class Slurm:
             job = executor.submit(Command(command, log.absolute(), self._threads))
         except (RuntimeError, self._submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
             raise UserError(f"--executor slurm: {str(error).strip().splitlines()[-1]}") from None
-        (folder / "job").write_text(job.job_id)
+        (folder / "job").write_text(f"{job.job_id}\n{shlex.join(command)}")
         return SlurmJob(job)
 
-    def attach(self, log: Path) -> "SlurmJob | None":
+    def attach(self, command: list[str], log: Path) -> "SlurmJob | None":
         """Find the job that the number beside the log is of, where it has not ended."""
         path = log.with_suffix("") / "job"
         if not path.exists():
             return None
-        job = SlurmJob(self._submitit.SlurmJob(path.parent, path.read_text()))
+        number, _, theirs = path.read_text().partition("\n")
+        if theirs != shlex.join(command):  # one with other settings, whose folder is no longer this one's
+            return None
+        job = SlurmJob(self._submitit.SlurmJob(path.parent, number))
         return job if job.exit_code() is None else None
 
 

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as torchrun, SLURM's srun and Lightning say it in the environment."""
+"""Which of several processes this one is, as torchrun and SLURM's srun say it, and how many could work here."""
 
 import os
 
@@ -22,6 +22,11 @@ def share() -> tuple[int, int]:
                 raise UserError(f"{own}={number} is none of {all_}={count} processes, which are numbered from 0")
             return number, count
     return 0, 1
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _number(name: str) -> int:

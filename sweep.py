@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import re
+import shutil
 import signal
 import sys
 import time
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from configs import Config
     from executors import Executor, Job
 
-LOGS = Path("outputs") / "logs"
 ATTEMPTS = 2  # a cell that fails otherwise than by a mistake of the user is tried again once
 PATIENCE = 60  # seconds for interrupted cells to end their step, before they are killed
 EPILOG = """The settings of all cells are checked before one is started; a cell checks its data itself. Finished cells
@@ -65,8 +65,12 @@ class Progress:
 
     def start(self, executor: "Executor") -> None:
         """Start the cell."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.said_before = self.log.stat().st_size if self.log.exists() else 0
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self.log.touch()
+        except OSError as error:
+            raise UserError(f"output_dir: {self.log} cannot be written: {error}") from None
+        self.said_before = self.log.stat().st_size
         self.follow(executor.start(self.cell.command, self.log))
 
     def follow(self, job: "Job") -> None:
@@ -110,6 +114,8 @@ def main() -> None:
         parser.error("--jobs: give at least 1")
     cells = [replace(c, command=[*c.command, *arguments.overrides]) for c in read_cells(arguments.sweep)]
     run_dirs = check(arguments.sweep, cells)
+    if shutil.which(cells[0].command[0]) is None:
+        raise UserError(f"{arguments.sweep}: command: there is no program {cells[0].command[0]} here")
     if arguments.dry_run:
         for cell in cells:
             print(" ".join(cell.command))
@@ -121,8 +127,7 @@ def main() -> None:
         executor = Slurm(arguments.jobs, arguments.partition, arguments.minutes, arguments.gpus, arguments.cpus)
     else:
         executor = Processes(arguments.jobs)
-    logs = LOGS / arguments.sweep.stem
-    grid = [Progress(cell, r, logs / f"{r.name}.log") for cell, r in zip(cells, run_dirs, strict=True)]
+    grid = [Progress(c, r, r.parent / "logs" / f"{r.name}.log") for c, r in zip(cells, run_dirs, strict=True)]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -131,6 +136,7 @@ def main() -> None:
         stop(grid)
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
+    _check_settings(arguments.sweep, cells)  # of those too that another start has done
     for p in grid:
         if p.state != "done":
             print(f"failed: {p.cell.parameters}: {p.said}; log in {p.log}", file=sys.stderr)
@@ -156,17 +162,10 @@ def check(path: Path, cells: list[Cell]) -> list[Path]:
         UserError: a cell is no valid run, two cells are the same run, or a folder holds another one.
     """
     from datamodules.layouts import build_datamodule
-    from lightning_modules.results import check_run_dir
-    from train import read_config
 
     run_dirs: dict[Path, Cell] = {}
     lacking: Counter[str] = Counter()
-    for cell in cells:
-        try:
-            config = _config(cell, read_config)
-            run_dir = check_run_dir(config)
-        except UserError as error:
-            raise UserError(f"{path}: {_short(cell)}: {error}") from None
+    for cell, config, run_dir in _check_settings(path, cells):
         try:
             if not (run_dir / "results.json").exists():
                 build_datamodule(config)
@@ -181,6 +180,25 @@ def check(path: Path, cells: list[Cell]) -> list[Path]:
     for error, count in lacking.items():
         print(f"warning: {count} of {len(cells)} cells will fail: {error}", file=sys.stderr)
     return list(run_dirs)
+
+
+def _check_settings(path: Path, cells: list[Cell]) -> "list[tuple[Cell, Config, Path]]":
+    """List each cell with its config and its run's folder.
+
+    Raises:
+        UserError: a cell is no valid run, or its folder holds one with other settings, or a process that trains such.
+    """
+    from lightning_modules.results import check_run_dir, find_run_dir, is_held
+    from train import read_config
+
+    checked = []
+    for cell in cells:
+        try:
+            config = _config(cell, read_config)
+            checked.append((cell, config, check_run_dir(config, begun=is_held(find_run_dir(config)))))
+        except UserError as error:
+            raise UserError(f"{path}: {_short(cell)}: {error}") from None
+    return checked
 
 
 def _config(cell: Cell, read_config: Any) -> "Config":
@@ -200,7 +218,7 @@ def run(grid: list[Progress], executor: "Executor") -> None:
     console = Console()
     for p in grid:
         p.update()
-        if p.state == "waiting" and (job := executor.attach(p.log)):
+        if p.state == "waiting" and (job := executor.attach(p.cell.command, p.log)):
             p.follow(job)
     shown: dict[int, str] = {}
     with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:

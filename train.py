@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from errors import script
+from errors import UserError, script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +103,7 @@ def train(config: "Config") -> None:
         tracking.finish_done(config, run_dir)
         return
     # Before the folder is claimed for a run that cannot be, or by a process that does not know its number yet.
+    _check_validation(config)
     datamodule.check_anonymization()
     fitted = fit_to_machine(config)
     claim_run_dir(config)
@@ -136,6 +137,7 @@ def train(config: "Config") -> None:
             "best": module.best,
             "steps": trainer.global_step,
             "anonymized_regions": regions,
+            "generators": datamodule.generators,
             "copy": datamodule.copy and datamodule.copy.as_result(),
             "device": device_name(trainer.strategy.root_device),
             "wall_time_s": round(wall_time.seconds, 1),
@@ -171,6 +173,7 @@ def train_generator(config: "GeneratorExperiment") -> None:
         rank_zero_only(print)(f"already done: {run_dir / 'results.json'}")
         tracking.finish_done(config, run_dir)
         return
+    _check_validation(config)
     claim_run_dir(config)
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -195,6 +198,12 @@ def train_generator(config: "GeneratorExperiment") -> None:
         path = write_results(run_dir, config, measured | {"commit": code})
         tracking.finish(config, run_dir)
         print(f"val/fid {fid:.4f}; results in {path}; use it by generators.{config.generator.region}={weights}")
+
+
+def _check_validation(config: "Experiment") -> None:
+    """Refuse what would end in no result."""
+    if config.trainer.get("limit_val_batches", 1) == 0:
+        raise UserError("trainer.limit_val_batches: 0 leaves nothing to evaluate; give more, or leave it out")
 
 
 def _trainer(config: "Experiment", run_dir: "Path", callbacks: "list[Callback]") -> "Trainer":
@@ -244,6 +253,10 @@ def _fit(trainer: "Trainer", module: "LightningModule", datamodule: "LightningDa
             tracking.preempted()
         message = f"interrupted; the same command goes on from the last checkpoint in {run_dir}"
         sys.exit(message if trainer.is_global_zero else 1)
+    except ValueError as error:  # Lightning's: more batches than there are
+        if "`val_check_interval`" not in str(error):
+            raise
+        raise UserError(f"trainer.val_check_interval: {error}") from None
 
 
 def _last_checkpoint(run_dir: "Path") -> "Path":

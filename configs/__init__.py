@@ -1,6 +1,7 @@
 """The typed schema of an experiment, and how its YAML file and overrides become one resolved `Config`.
 
-Every key of every experiment stands here, or in `anonymization.options`, with its type, meaning and default. A file
+Every key of every experiment stands here, in `anonymization.options` or `configs.generator`, with its type, meaning and
+default. A file
 may name a file in ``extends`` that it changes, and so may that; later sources win: schema, base, file, command line.
 """
 
@@ -24,14 +25,25 @@ Schema = typing.TypeVar("Schema")
 
 # Settings that change how a run is watched or where it runs, not what it computes.
 INCIDENTAL = (
-    *("output_dir", "wandb", "data.num_workers", "generators.chunk"),
+    *("output_dir", "wandb", "data.num_workers", "data.index_dir", "generators.chunk"),
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
     "trainer.log_every_n_steps",
 )
 
 
 # Least and greatest values; the seed's are NumPy's.
-LIMITS = {"seed": (0, 2**32 - 1), "data.batch_size": (1, None), "data.num_workers": (0, None)}
+LIMITS = {
+    "seed": (0, 2**32 - 1),
+    "data.batch_size": (1, None),
+    "data.num_workers": (0, None),
+    "model.trainable_layers": (0, 5),
+    "optimizer.lr": (0, None),
+    "optimizer.momentum": (0, None),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.steps": (1, None),
+    "optimizer.warmup_steps": (0, None),
+    "trainer.max_steps": (1, None),
+}
 
 # Arguments of Lightning's Trainer that a run has its own of, by the keys that say more of them.
 TAKEN = {"callbacks": None, "default_root_dir": "output_dir", "logger": "wandb.mode", "plugins": None}
@@ -93,7 +105,7 @@ class ModelConfig:
     name: str = MISSING  # one of lightning_modules.models.STOCK or SMALL
     weights: str | None = None  # what training starts from: null, imagenet (backbone), COCO_V1 and the like, a file
     trainable_layers: int = 3  # ResNet-50's stages that train when weights are given, 0-5; small models train whole
-    min_size: list[int] = field(default_factory=lambda: [800])  # shortest edge: one drawn per step; last in test
+    min_size: list[int] = field(default_factory=lambda: [800])  # shortest edge: one drawn per image; last in test
     max_size: int = 1333  # longest edge at most, pixels
     # further arguments of torchvision's model; and, of the ResNet-50 ones, roi_align_v2 (bool): see docs/protocol.md
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -299,12 +311,17 @@ def _check(config: DictConfig, path: Path) -> None:
         raise UserError(
             f"{path}: name: '{config.name}' has {min(wrong)}, which a folder or a filter of W&B cannot have"
         )
-    for key, (least, most) in LIMITS.items():
-        value = OmegaConf.select(config, key)
-        if value < least or (most is not None and value > most):
-            raise UserError(f"{path}: {key}: {value} is not {least} or more" + (f", {most} at most" if most else ""))
     for key, value in config.trainer.items():
         _check_trainer_argument(str(key), value)
+    for key, (least, most) in LIMITS.items():
+        value = OmegaConf.select(config, key)
+        if value is None:
+            continue
+        if value < least or (most is not None and value > most):
+            raise UserError(f"{path}: {key}: {value} is not {least} or more" + (f", {most} at most" if most else ""))
+    drawn = config.data.streetscenes
+    if drawn is not None and len(drawn.size) != 2:
+        raise UserError(f"{path}: data.streetscenes.size: {list(drawn.size)} is not [height, width]")
     if "generator" in config and "max_steps" in config.trainer:
         raise UserError("trainer.max_steps: of a generator generator.steps says how long it is trained")
 

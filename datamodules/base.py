@@ -276,7 +276,8 @@ class DetectionDataModule(LightningDataModule):
         self.region = "none" if self.copy_folder else self.condition.region  # that training batches are anonymized in
         self.anonymized_regions = 0  # in this process's training batches so far
         self.geometry = Geometry(config.data.geometry)  # here, so that a wrong name ends the run at once
-        self.fingerprints: dict[str, str] = {}  # of the files and folders that a training run reads, by path
+        self.generators: dict[str, str] = {}  # those of the condition, with digests of their weights, by key
+        self.fingerprints: dict[str, str] = {}  # of what a training run reads: files and folders by path, generators
         self.train: Sequence[Record] = []
         self.val: Sequence[Record] = []
 
@@ -378,10 +379,10 @@ class DetectionDataModule(LightningDataModule):
         Raises:
             UserError: a generator cannot be loaded, or the copy is not what the run needs.
         """
-        names = self.anonymizer.load()
+        self.generators = self.anonymizer.load()
         if self.copy_folder and self.copy is None:
-            annotations = self.annotations("train", self.condition.region)
-            self.copy = check_copy(self.copy_folder, self.image_folder("train"), self.run_config, names, annotations)
+            annotations, images = self.annotations("train", self.condition.region), self.image_folder("train")
+            self.copy = check_copy(self.copy_folder, images, self.run_config, self.generators, annotations)
 
     def setup(self, stage: str) -> None:
         """Read the splits once and look at every image file before any training."""
@@ -408,6 +409,7 @@ class DetectionDataModule(LightningDataModule):
             read = [*self._training_source().sources("train", self.region)]
             read += self.sources(self.config.val_split, "none")
             self.fingerprints = {str(path): fingerprint(path) for path in read}
+            self.fingerprints |= {f"generators.{key}": name for key, name in self.generators.items()}
 
     def _training_source(self) -> "DetectionDataModule":
         if self.copy is None:
@@ -499,13 +501,25 @@ class DetectionDataModule(LightningDataModule):
         Raises:
             UserError: the run has read other data.
         """
-        for path, theirs in state_dict.get("fingerprints", {}).items():
-            if self.fingerprints.get(path, theirs) != theirs:
-                raise UserError(
-                    f"{path}: has changed since this run began; put back what it was, or begin anew in another "
-                    "output_dir"
-                )
+        check_unchanged(state_dict.get("fingerprints", {}), self.fingerprints)
         self.anonymized_regions = state_dict["anonymized_regions"] if self.trainer.is_global_zero else 0
+
+
+def check_unchanged(before: dict[str, str], now: dict[str, str]) -> None:
+    """Check that a run which goes on reads what it has read.
+
+    Args:
+        before: fingerprints by what they are of.
+        now: the same.
+
+    Raises:
+        UserError: one is another.
+    """
+    for what, theirs in before.items():
+        if now.get(what, theirs) != theirs:
+            raise UserError(
+                f"{what}: has changed since this run began; put back what it was, or begin anew in another output_dir"
+            )
 
 
 def _read_relabelled(read_record: Callable[..., Record], labels: dict[int, int], *job: Any) -> Record:

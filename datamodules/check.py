@@ -126,7 +126,8 @@ def check(config: "Config") -> dict[str, Inspection]:
         UserError: the layout is unknown or the root does not exist.
     """
     from datamodules.layouts import build_datamodule
-    from datamodules.pool import cores, process_map
+    from datamodules.pool import process_map
+    from processes import cores
 
     datamodule = build_datamodule(config)
     if not datamodule.root.is_dir():

@@ -94,10 +94,11 @@ def _check_images(folder: Path, images: Path, config: Config, manifest: dict[str
     there, listed = pictures(folder, images), manifest["images"].keys()
     for name in sorted(there - listed):
         raise UserError(f"{folder / name}: is not in {path}, so nobody knows whether it is anonymized; remove it")
-    for name in sorted(listed - there):
+    existing = {name for name in listed if (folder / name).is_file()}  # a picture may have no suffix of one
+    for name in sorted(listed - existing):
         if not config.data.skip_bad_images:
             raise UserError(f"{folder / name}: is missing, {path} has it; {command} makes it again")
-    names = sorted(there)
+    names = sorted(existing)
     for name in names[:: 1 + (len(names) - 1) // COMPARED]:
         if sha256(folder / name) != manifest["images"][name]["sha256"]:
             raise UserError(f"{folder / name}: is not the image that {path} has; {command} makes it again")

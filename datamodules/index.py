@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.pool import cores, process_map
+from datamodules.pool import process_map
 from datamodules.record import Record
 from errors import UserError
+from processes import cores
 
 FEW = 500  # records that are made before other processes have started
 KEY_SIZE = hashlib.sha256().digest_size

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,19 +11,17 @@ from faster_coco_eval.core import mask as mask_api
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from anonymization.boxes import BODY_CROP, FACE_CROP, REFINED_CROP
 from anonymization.conditions import Condition
-from anonymization.engine import cut
+from anonymization.engine import CROPS, cut
 from anonymization.methods.base import Crops
 from anonymization.regions import refined_regions
 from configs import Config, GeneratorExperiment
-from datamodules.base import DetectionDataset, EpochSampler
+from datamodules.base import DetectionDataset, EpochSampler, check_unchanged
+from datamodules.files import fingerprint
 from datamodules.geometry import Geometry
 from datamodules.layouts import build_datamodule
 from datamodules.record import Record
 from errors import UserError, nearest
-
-CROPS = {"body": BODY_CROP, "face": FACE_CROP, "face_refined": REFINED_CROP}  # by generator.region
 
 
 class People(Sequence[Record]):
@@ -128,6 +127,7 @@ class PeopleDataModule(LightningDataModule):
         self.geometry = Geometry(experiment.data.geometry)
         config = Config(name=experiment.name, seed=experiment.seed, data=experiment.data, faces=experiment.faces)
         self.images = build_datamodule(config)
+        self.fingerprints: dict[str, str] = {}  # of the files and folders that are read, by path
         # People are read as for drawing them; nothing is anonymized here.
         self.images.condition = Condition(region.removesuffix("_refined"), "realistic")
 
@@ -144,6 +144,7 @@ class PeopleDataModule(LightningDataModule):
         generator = self.experiment.generator
         region = self.images.condition.region
         records = self.images.checked("train", region)
+        self.fingerprints = {str(path): fingerprint(path) for path in self.images.sources("train", region)}
         kept = len(records) - round(len(records) * generator.held_out)
         order = np.arange(len(records))
         self.train = People(records.select(order < kept), region, generator.smallest)
@@ -169,6 +170,18 @@ class PeopleDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """The held-out people in order, without augmentation."""
         return self._loader(self.val, Geometry([]), shuffle=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep what the run has read."""
+        return {"fingerprints": self.fingerprints}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Check that it reads the same again.
+
+        Raises:
+            UserError: the run has read other data.
+        """
+        check_unchanged(state_dict["fingerprints"], self.fingerprints)
 
     def _loader(self, people: People, geometry: Geometry, shuffle: bool) -> DataLoader:
         config, seed = self.experiment.data, self.experiment.seed

@@ -50,11 +50,6 @@ def process_map(
         pool.shutdown(cancel_futures=True)
 
 
-def cores() -> int:
-    """The number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _start(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function

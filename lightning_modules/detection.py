@@ -82,7 +82,7 @@ class DetectionModule(LightningModule):
         if batch_idx == 0:
             torch.manual_seed(hash((self.config.seed, self.current_epoch, self.global_rank)))
             if self.current_epoch > 0:
-                # The number that a loader draws when an epoch begins: after a restart it has done so before.
+                # Once the loader drew its number here; the committed results are of the numbers after it.
                 torch.empty((), dtype=torch.int64).random_()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:

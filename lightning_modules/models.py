@@ -393,6 +393,8 @@ def read_state(path: str | Path, key: str, choices: str = "") -> dict[str, Tenso
         raise UserError(f"{key}: {path} cannot be loaded: {NO_TENSORS}") from None
     except Exception as error:  # torch.load raises as many kinds as there are ways to be no checkpoint
         raise UserError(f"{key}: {path} cannot be loaded: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{key}: {path} has a {type(state).__name__} in it, no state dict")
     if "state_dict" in state:  # a checkpoint of train.py
         state = {k.removeprefix("model."): v for k, v in state["state_dict"].items()}
     return state

@@ -31,6 +31,7 @@ PACKAGES = (
 
 
 LOCK = ".lock"
+WANDB_ID = "wandb-id"  # in a run's folder: the id of its W&B run
 PATIENCE = 5  # seconds for a run that is just ending, e.g. after Ctrl-C
 _held: list[TextIO] = []
 
@@ -46,17 +47,21 @@ def run_name(config: Experiment) -> str:
     return f"{config.name}{condition}-seed{config.seed}"
 
 
-def check_run_dir(config: Experiment) -> Path:
+def check_run_dir(config: Experiment, begun: bool = False) -> Path:
     """Return the run's folder, there or not.
 
+    Args:
+        config: of the run.
+        begun: a run holds the folder by its settings alone. Else one that ended before its first epoch did, as by a
+            mistyped setting, leaves it to the next.
+
     Raises:
-        UserError: if it holds a run with other settings that has finished an epoch, or cannot be read.
+        UserError: if it holds a run with other settings, or cannot be read.
     """
     run_dir = find_run_dir(config)
     path = run_dir / "config.yaml"
     try:
-        # A run that ended before its first checkpoint, as by a mistyped setting, leaves the folder to the next.
-        if not path.exists() or not any((run_dir / name).exists() for name in ("checkpoints", "results.json")):
+        if not path.exists() or not (begun or _has_something_to_lose(run_dir)):
             return run_dir
         theirs = _essential(load_config(path, schema=type(config)))
     except OSError as error:
@@ -86,10 +91,17 @@ def claim_run_dir(config: Experiment) -> Path:
         run_dir.mkdir(parents=True, exist_ok=True)
         _hold(run_dir)
         check_run_dir(config)  # once more: while this one waited, the other may have finished an epoch
-        write_atomically(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
+        path, settings = run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config))
+        if path.exists() and path.read_text() != settings and not _has_something_to_lose(run_dir):
+            (run_dir / WANDB_ID).unlink(missing_ok=True)  # that run is another
+        write_atomically(path, settings)
     except OSError as error:
         raise UserError(f"output_dir: {run_dir} cannot be written: {error}") from None
     return run_dir
+
+
+def _has_something_to_lose(run_dir: Path) -> bool:
+    return (run_dir / "checkpoints" / "last.ckpt").exists() or (run_dir / "results.json").exists()
 
 
 def _hold(run_dir: Path) -> None:

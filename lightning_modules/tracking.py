@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from configs import Experiment
 from errors import UserError, nearest
-from lightning_modules.results import cell, is_held
+from lightning_modules.results import WANDB_ID, cell, is_held
 from outputs import write_atomically
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _run_id(run_dir: Path) -> str:
     """Return the id of W&B's agent, else that of the run's folder, made on its first start."""
     if "WANDB_RUN_ID" in os.environ:
         return os.environ["WANDB_RUN_ID"]
-    path = run_dir / "wandb-id"
+    path = run_dir / WANDB_ID
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, secrets.token_hex(4))

@@ -231,6 +231,26 @@ def test_layouts_with_a_list_of_images(tmp_path):
     assert seen and all(path.parent == tmp_path / "copy/train2017" and path.name != first.name for path in seen)
 
 
+def test_pictures_need_no_suffix_of_one(tmp_path):
+    root = write("coco", tmp_path / "source", train=4, val=1, size=(64, 128), workers=0)
+    for path in (root / "annotations").glob("*_train2017.json"):
+        content = json.loads(path.read_text())
+        for image in content["images"]:
+            image["file_name"] = image["file_name"].partition(".")[0]
+        path.write_text(json.dumps(content))
+    for path in (root / "train2017").iterdir():
+        path.rename(path.with_suffix(""))
+    own = [f"data.root={root}", f"data.index_dir={tmp_path / 'index'}", "data.layout=coco_instances"]
+    cell = ["condition=body/mask_out", f"anonymization.copy={tmp_path / 'copy'}"]
+    config = load_config(ROOT / "configs/quickstart.yaml", [*FAST, *own, *cell])
+    assert anonymize_dataset(config, DatasetJob(str(tmp_path / "copy"), workers=0))
+    seen = module(config).train
+    assert seen
+    shutil.copy(root / "train2017" / seen[0].path.name, seen[0].path)
+    with pytest.raises(UserError, match=r"is not the image that .*manifest\.json has"):
+        module(config)
+
+
 def test_a_copy_by_another_generator_is_refused(config, source, tmp_path, monkeypatch):
     def load(key, spec, crop, diffusers):
         generator = StandIn(crop)
@@ -253,7 +273,9 @@ def test_a_generator_matters_to_a_run_that_draws_people_alone(config):
     """A run that was begun before there was a generator, or with another, goes on if nobody is drawn."""
 
     def claim(*overrides):
-        (claim_run_dir(config(*overrides)) / "checkpoints").mkdir(exist_ok=True)
+        last = claim_run_dir(config(*overrides)) / "checkpoints" / "last.ckpt"
+        last.parent.mkdir(exist_ok=True)
+        last.touch()
 
     claim("generators.body=null", "anonymization.copy=null")
     claim("generators.body=other", "generators.chunk=3", "anonymization.copy=null")
@@ -272,6 +294,7 @@ def test_a_damaged_config_in_a_run_s_folder_is_named(config, content):
     run_dir = claim_run_dir(config("condition=original", "anonymization.copy=null"))
     (run_dir / "config.yaml").write_text(content)
     (run_dir / "checkpoints").mkdir()
+    (run_dir / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(UserError, match=r"config\.yaml"):
         claim_run_dir(config("condition=original", "anonymization.copy=null"))
 

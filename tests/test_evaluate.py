@@ -86,6 +86,8 @@ def test_mistakes_are_named(run, tmp_path):
         evaluate(fewer, run / "checkpoints" / "last.ckpt", None)
     with pytest.raises(UserError, match=r"model.weights: 'weights/streetscenes.pt' leaves .* untrained .*--checkpoint"):
         evaluate(config, None, None)
+    with pytest.raises(UserError, match=r"--output: .*other\.pt cannot be written"):
+        evaluate(config, run / "checkpoints" / "last.ckpt", tmp_path / "other.pt")
     missing = load_config(run / "config.yaml", ["data.layout=coco"])
     with pytest.raises(UserError, match=r"data\.layout: unknown layout 'coco'"):
         evaluate(missing, None, None)

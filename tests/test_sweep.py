@@ -22,7 +22,7 @@ from sweeps.grid_search import grid_search_next_runs
 import sweep
 from configs.grid import Cell, read_cells
 from errors import UserError
-from executors import Command, Processes
+from executors import Command, Processes, Slurm
 from sweep import Progress, check
 
 ROOT = Path(__file__).parent.parent
@@ -148,7 +148,7 @@ def test_a_failed_cell_is_tried_again_after_the_others(monkeypatch, capsys):
     output, errors = capsys.readouterr()
     once = output.index("condition=original seed=3: failed once  RuntimeError: out of luck")
     assert once < output.index("condition=body/blur seed=3: running") < output.index("condition=original seed=3: done")
-    assert "failed: {'condition': 'face/blur', 'seed': 3}: RuntimeError: out of luck; log in outputs/logs/s/" in errors
+    assert "failed: {'condition': 'face/blur', 'seed': 3}: RuntimeError: out of luck; log in out/logs/" in errors
     assert "failed: {'condition': 'body/blur', 'seed': 3}: error: trainer.devices: 9; log" in errors
     assert run(monkeypatch) == 0, "the next start tries what has failed"
     assert starts() == {"e-original-seed3": 2, "e-face-blur-seed3": 3, "e-body-blur-seed3": 2}
@@ -191,7 +191,7 @@ def test_interrupted_cleanly(monkeypatch, capsys, number):
     assert process.returncode == 130
     assert errors == "interrupted; the same command goes on\n"
     assert not running()
-    assert "KeyboardInterrupt" in Path("outputs/logs/s/e-original-seed3.log").read_text(), "as by Ctrl-C"
+    assert "KeyboardInterrupt" in Path("out/logs/e-original-seed3.log").read_text(), "as by Ctrl-C"
     assert run(monkeypatch, "--jobs", "1") == 0
     said = capsys.readouterr().out
     assert "running" in said and "KeyboardInterrupt" not in said, "that is of the attempt before"
@@ -339,6 +339,17 @@ def test_slurm(cluster):
     assert len(list(Path("jobs").glob("*.sh"))) == 4
 
 
+def test_a_job_with_other_settings_is_not_taken_for_a_cell(cluster, monkeypatch):
+    monkeypatch.setenv("PATH", cluster["PATH"])
+    slurm, log = Slurm(None, None, 1, 0, 1), Path("logs/e.log")
+    log.parent.mkdir()
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "program.py"]
+    slurm.start(command, log)
+    assert slurm.attach(command, log) is not None
+    assert slurm.attach([*command, "optimizer.lr=1"], log) is None
+    assert slurm.attach(command, Path("logs/other.log")) is None
+
+
 def test_a_slurm_job_is_one_task_that_starts_processes_itself(monkeypatch, tmp_path):
     for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "cell", "SLURM_PROCID": "0"}.items():
         monkeypatch.setenv(name, value)
@@ -397,6 +408,7 @@ def test_unreadable_files_are_named():
 def test_a_folder_of_another_sweep_is_named(monkeypatch, capsys):
     folder = Path("out/e-body-blur-seed3")
     (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints/last.ckpt").touch()
     config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"seed": 3, "name": "e", "condition": "body/blur"}))
     path = write()
@@ -407,6 +419,33 @@ def test_a_folder_of_another_sweep_is_named(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "condition=body/blur seed=3: out/e-body-blur-seed3 holds a run with optimizer.lr=7.0, this one" in error
     assert not starts(), "nothing was started"
+
+
+def test_a_cell_that_was_done_meanwhile_with_other_settings_is_named(monkeypatch, capsys):
+    folder = Path("out/e-body-blur-seed3")
+    folder.mkdir(parents=True)
+    config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+    config |= {"seed": 3, "name": "e", "condition": "body/blur", "optimizer": config["optimizer"] | {"lr": 7}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))  # as another start writes it; then there are results
+    assert run(monkeypatch) == 2
+    assert "out/e-body-blur-seed3 holds a run with optimizer.lr=7.0, this one" in capsys.readouterr().err
+
+
+def test_a_cell_that_is_under_way_with_other_settings_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("lightning_modules.results.is_held", lambda folder: folder.name == "e-body-blur-seed3")
+    folder = Path("out/e-body-blur-seed3")
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(
+        f"extends: {ROOT / 'configs' / 'quickstart.yaml'}\nname: e\noptimizer: {{lr: 7}}"
+    )
+    assert run(monkeypatch) == 2
+    assert "e-body-blur-seed3 holds a run with" in capsys.readouterr().err and not starts()
+
+
+def test_a_program_that_is_not_there_is_named(monkeypatch, capsys):
+    write(command=["pithon", "${program}", "--config", "e.yaml", "${args_no_hyphens}"])
+    assert run(monkeypatch) == 2
+    assert capsys.readouterr().err == "error: s.yaml: command: there is no program pithon here\n"
 
 
 def test_the_table_fits_the_terminal():

@@ -154,6 +154,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(streetscenes, inside, tmp_path):
         ("wandb.artifacts=[result]", "wandb.artifacts: unknown 'result', did you mean 'results'"),
         ("wandb.mode=offlin", "wandb.mode: unknown 'offlin', did you mean 'offline'"),
         ("model.name=rcnn", "model.name: unknown model 'rcnn'"),
+        ("trainer.limit_val_batches=0", "trainer.limit_val_batches: 0 leaves nothing to evaluate"),
+        ("trainer.val_check_interval=200", "trainer.val_check_interval: .*200"),
+        ("trainer.max_steps=0", "trainer.max_steps: 0 is not 1 or more"),
+        ("optimizer.lr=-1", "optimizer.lr: -1.0 is not 0 or more"),
+        ("model.trainable_layers=6", "model.trainable_layers: 6 is not 0 or more, 5 at most"),
+        ("data.streetscenes={size: [160]}", r"data.streetscenes.size: \[160\] is not \[height, width\]"),
         ("output_dir=/dev/null", "output_dir: /dev/null/.* cannot be written"),
     ],
 )

@@ -1,7 +1,6 @@
 """Writes a whole set once: in parallel, and all or nothing."""
 
 import json
-import os
 import tempfile
 from functools import partial
 from importlib import import_module
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
+from processes import cores
 
 LAYOUTS = ("cityscapes", "coco", "bdd100k")  # each a module of this package with write_scene and write_split
 MANIFEST = "streetscenes.json"
@@ -68,7 +68,7 @@ def write(
         fresh = Path(temporary) / output.name
         fresh.mkdir()
         draw = partial(_draw_one, layout, fresh, partial(_scene, seed=seed, size=size, people=people))
-        _write_splits(layout, fresh, {"train": train, "val": val}, draw, _worker_count(workers))
+        _write_splits(layout, fresh, {"train": train, "val": val}, draw, cores() if workers is None else workers)
         (fresh / MANIFEST).write_text(json.dumps(arguments, indent=2) + "\n")
         try:
             fresh.replace(output)
@@ -103,12 +103,6 @@ def _complete(output: Path, arguments: dict[str, Any]) -> bool:
         if there.get(key) != wanted:
             raise UserError(f"{manifest}: {key} is {there.get(key)}, not {wanted}; name another folder")
     return True
-
-
-def _worker_count(workers: int | None) -> int:
-    if workers is not None:
-        return workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_splits(layout: str, root: Path, counts: dict[str, int], draw: partial, workers: int) -> None:

@@ -10,6 +10,7 @@ from configs import load_config
 from datamodules.base import EpochSampler
 from datamodules.layouts import LAYOUTS
 from datamodules.record import Record, decode
+from errors import UserError
 
 FLIP = "data.geometry=[{HorizontalFlip: {p: 0.5}}]"
 
@@ -129,6 +130,17 @@ def test_an_epoch_changes_no_persons_seed(streetscenes, region):
             compared += len(again)
             mirrored += not torch.equal(image, first)
     assert compared > 0 and mirrored > 0
+
+
+def test_a_run_does_not_go_on_with_another_generator(streetscenes):
+    module = datamodule(streetscenes["cityscapes"], "condition=face/realistic")
+    before = module.fingerprints
+    assert before["generators.face"].startswith("streetscenes_face.safetensors@")
+    module.trainer = SimpleNamespace(is_global_zero=True)
+    module.load_state_dict({"anonymized_regions": 3, "fingerprints": before})
+    assert module.anonymized_regions == 3
+    with pytest.raises(UserError, match=r"generators\.face: has changed since this run began"):
+        module.load_state_dict({"anonymized_regions": 3, "fingerprints": before | {"generators.face": "other@1"}})
 
 
 def test_mirrored_targets_fit_their_image(streetscenes):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from anonymization.engine import CROPS
 from configs import DataConfig, GeneratorExperiment
 from configs.generator import GeneratorConfig
 from datamodules.geometry import Geometry
-from datamodules.people import CROPS, People, PeopleDataModule, PeopleDataset, collate
+from datamodules.people import People, PeopleDataModule, PeopleDataset, collate
 from datamodules.record import Record, decode
 from errors import UserError
 
@@ -124,3 +125,12 @@ def test_mistakes_are_named(streetscenes):
     module.experiment.data.batch_size, module.trainer = 10**4, SimpleNamespace(world_size=2)
     with pytest.raises(UserError, match=r"data\.batch_size: there are \d+ people to learn from, for 20000 a step"):
         module.setup("fit")
+
+
+def test_a_run_does_not_go_on_with_other_people(streetscenes):
+    module = build(streetscenes["cityscapes"])
+    state = module.state_dict()
+    module.load_state_dict(state)
+    path = str(streetscenes["cityscapes"] / "gtFine" / "train")
+    with pytest.raises(UserError, match=f"{path}: has changed since this run began"):
+        module.load_state_dict({"fingerprints": state["fingerprints"] | {path: "other"}})

@@ -254,7 +254,13 @@ def test_mistakes_are_named(values, message):
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "text.pt").write_text("no weights")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
-    for name, message in (("text.pt", "cannot be loaded"), ("other.pt", "holds no weights of MaskRCNN")):
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    messages = {
+        "text.pt": "cannot be loaded",
+        "other.pt": "holds no weights of MaskRCNN",
+        "list.pt": "has a list in it",
+    }
+    for name, message in messages.items():
         with pytest.raises(UserError, match=f"{name}.* {message}"):
             loaded(config("maskrcnn_small", weights=str(tmp_path / name)))
 

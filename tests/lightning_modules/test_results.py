@@ -50,9 +50,20 @@ def test_a_folder_is_held_until_its_process_is_gone(config, tmp_path, monkeypatc
 def test_a_folder_is_free_until_an_epoch_is_finished_in_it(config, kept):
     """A mistyped setting would otherwise refuse the same command without the mistake."""
     run_dir = claim_run_dir(config("data.root=/nowhre"))
+    (run_dir / "wandb-id").touch()
+    claim_run_dir(config("data.root=/nowhre"))
+    assert (run_dir / "wandb-id").exists()
     assert claim_run_dir(config("data.root=/nowhere")) == run_dir
+    assert not (run_dir / "wandb-id").exists(), "the W&B run of other settings does not go on"
     (run_dir / kept).parent.mkdir(exist_ok=True)
     (run_dir / kept).touch()
     assert claim_run_dir(config("data.root=/nowhere", "data.num_workers=9")) == run_dir
     with pytest.raises(UserError, match=r"holds a run with data\.root=/nowhere, this one has /nowhre"):
         claim_run_dir(config("data.root=/nowhre"))
+
+
+def test_before_that_it_is_said_whom_a_folder_is_for(config):
+    run_dir = claim_run_dir(config("optimizer.lr=7"))
+    assert check_run_dir(config()) == run_dir
+    with pytest.raises(UserError, match=r"holds a run with optimizer\.lr=7\.0, this one has"):
+        check_run_dir(config(), begun=True)
