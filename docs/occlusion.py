@@ -1,4 +1,4 @@
-"""Where vehicles lose that nobody can take for people: on images where people stand before them, or everywhere.
+"""Where vehicles lose that nobody can take for people: on images where people are near them, or everywhere.
 
 Of the study's runs without the class person.
 
@@ -8,6 +8,7 @@ Of the study's runs without the class person.
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from cityscapesscripts.helpers.labels import name2label
@@ -39,10 +40,12 @@ def share_near_people(image: str) -> float:
 
 
 def tables() -> Iterator[str]:
-    """Give a table for the images of which few vehicles are near people, and one for those of which most are."""
+    """Give a table each for the images of which few vehicles are near people, more are, and most are."""
     runs, _ = collect([STUDY])
     shares = np.array([share_near_people(image) for image in _masks(runs[0]).images])
-    for words, chosen in (("at most a third", shares <= 1 / 3), ("at least two thirds", shares >= 2 / 3)):
+    few, most = shares <= 1 / 3, shares >= 2 / 3
+    between = "more than a third and less than two thirds"
+    for words, chosen in (("at most a third", few), (between, ~(few | most)), ("at least two thirds", most)):
         (comparison,) = compare([_on(run, chosen) for run in runs])
         _, _, table = as_markdown(comparison).partition("\n\n")  # without its title
         yield f"Mask AP on the {chosen.sum()} of {len(shares)} images where {words} of the vehicles are near people:"
@@ -51,11 +54,10 @@ def tables() -> Iterator[str]:
 
 def _on(run: Run, chosen: np.ndarray) -> Run:
     names = ["segm/AP", *(f"segm/AP_{name}" for name in VEHICLES)]
-    values = _masks(run).average_precision(chosen[None], names)
+    values = {name: float(ap[0]) for name, ap in _masks(run).average_precision(chosen[None], names).items()}
+    values["segm/AP_vehicles"] = fmean(values[f"segm/AP_{name}"] for name in VEHICLES)
     # Another path, for beside its own are the matches on all images, and the interval would be over these.
-    return replace(
-        run, path=Path("some images"), metrics={f"val/{name}": float(value[0]) for name, value in values.items()}
-    )
+    return replace(run, path=Path("some images"), metrics={f"val/{name}": value for name, value in values.items()})
 
 
 def _masks(run: Run) -> Matches:
@@ -65,7 +67,8 @@ def _masks(run: Run) -> Matches:
 if __name__ == "__main__":
     print(
         "# Vehicles behind people",
-        "The runs without the class person. Made by `python -m docs.occlusion`.",
+        "The runs without the class person. AP is the mean over all seven classes, AP vehicles over "
+        f"{', '.join(VEHICLES[:-1])} and {VEHICLES[-1]}. Made by `python -m docs.occlusion`.",
         *tables(),
         sep="\n\n",
     )

@@ -95,7 +95,7 @@ def _log_image(trainer: Trainer, name: str, picture: Tensor, caption: str) -> No
 class PeoplePanel(Callback):
     """Save ``images/people.png`` in a generator's run folder.
 
-    A row a person: as drawn, what the generator sees of it, and what it makes of it under several latents.
+    Two people a row, each as drawn, what the generator sees of it, and what it makes of it under several latents.
 
     Args:
         run_dir: the run's folder.

@@ -261,8 +261,8 @@ def delta_by_amount(comparisons: Sequence[Comparison]) -> Figure | None:
     order = sorted(groups, key=amounts.get, reverse=True)
     points = [(y, place, row, cell) for y, key in enumerate(order) for place, (_, row, cell) in enumerate(groups[key])]
     rows = {row.condition: row for *_, row, _ in points}
-    title = "Change of people's AP by the number of people anonymized"
-    notes = ["above: most regions in an image", _of_intervals([cell for *_, cell in points])]
+    title = "Change of people's AP by the number of faces or bodies anonymized"
+    notes = ["above: most in an image", _of_intervals([cell for *_, cell in points])]
     figure, axes = _panel(title, notes, 0.4 * len(order) + 0.6, [rows[c] for c in CONDITIONS if c in rows])
     for y, place, row, cell in points:
         shift = 0.6 * ((place + 0.5) / len(groups[order[y]]) - 0.5)

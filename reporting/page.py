@@ -284,6 +284,7 @@ def _setting(runs: Sequence[Run]) -> str:
         "trained from": values("model", "weights"),
         "steps": steps,
         "images a step": values("data", "batch_size"),
+        "precision": values("trainer", "precision"),
     }
     return "; ".join(f"{name} {value}" for name, value in parts.items() if value)
 

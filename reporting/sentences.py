@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from reporting.comparison import Cell, Comparison
-from reporting.figures import in_words
+from reporting.figures import REGIONS, in_words
 from reporting.findings import (
     SIZES,
     audit_of,
@@ -75,10 +75,10 @@ def describe_overview(comparisons: Sequence[Comparison]) -> str:
         for row, cell in changes_of(comparison, metric):
             known = [a for run in runs_of(comparison, row.condition) if (a := regions_per_image(run)) is not None]
             if known:
-                amount = f"{fmean(known):.1f} people in an image"
+                amount = f"{fmean(known):.1f} {REGIONS[row.region]} in an image"
                 change = f"{in_words(metric)} {cell.delta:+z.1f} under {row.condition}"
                 points.append(f"{comparison.name} with {amount}, {change}")
-    return f"Change of people's AP by the number of people anonymized: {'; '.join(points)}."
+    return f"Change of people's AP by the number of faces or bodies anonymized: {'; '.join(points)}."
 
 
 def _answered(comparison: Comparison) -> list[str]:

@@ -33,6 +33,8 @@ def test_numbers_are_the_comparisons(tmp_path, comparisons):
 
 
 def test_the_papers_numbers_are_those_it_printed(tmp_path, comparisons):
+    if not TABLES.is_file():
+        pytest.skip("the paper's numbers are not beside the repository")
     printed = json.loads(TABLES.read_text())["tables"]["table_1"]["rows"]
     values = next(row for row in printed if (row["region"], row["method"]) == ("body", "blur"))["values"]["AP_person"]
     (tmp_path / "text").write_text("{table_1 body/blur AP_person} ({table_1 body/blur AP_person change})")

@@ -143,6 +143,6 @@ def test_overview_is_described_by_its_numbers():
         for c, v, n in (("original", 9.0, 0), ("body/blur", 7.0, 60))
     ]
     assert describe_overview(compare(runs)) == (
-        "Change of people's AP by the number of people anonymized: d-e with 1.5 people in an image, "
+        "Change of people's AP by the number of faces or bodies anonymized: d-e with 1.5 bodies in an image, "
         "mask AP of person -2.0 under body/blur."
     )
