@@ -30,8 +30,8 @@ study-copies: setup
 		$(BIN)/python anonymize.py --config configs/streetscenes_keypoints.yaml condition=$$condition \
 		output=data/streetscenes_keypoints_copies/$$(echo $$condition | tr / -) || exit 1; done
 
-# The embedded study, some fourteen hours on two cores that compute in bfloat16: what is done is not done again. Its
-# results are in docs/study.
+# The embedded study, most of a day on two cores that compute in bfloat16: what is done is not done again. Its results are
+# in docs/study.
 study: study-copies
 	for sweep in streetscenes streetscenes_keypoints streetscenes_no_person; do \
 		$(BIN)/python sweep.py sweeps/$$sweep.yaml --jobs 2 || exit 1; done
