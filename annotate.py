@@ -115,6 +115,7 @@ def annotate(
             be read: a file without its faces would leave them in sight, so none is written.
     """
     from datamodules.layouts import build_datamodule
+    from datamodules.manifest import file_digest
     from datamodules.pool import process_map
     from processes import cores, share
 
@@ -133,9 +134,12 @@ def annotate(
     # Elsewhere there is nobody to whom a face could belong; the authors do not look there either.
     places = {record.image_id: place for place, record in enumerate(records) if record.bodies}
     images = Images(records, make_finder(config.faces, places, device))
+    detector = config.faces.detector
     settings = {
         "data": [layout, str(datamodule.root.absolute()), split],
-        "faces.detector": config.faces.detector,
+        "annotations": datamodule.annotations(split, "body"),
+        "faces.detector": detector,
+        "its file": file_digest(detector),
         "faces.score": config.faces.score,
     }
     if workers is None:
@@ -174,11 +178,14 @@ def annotate(
     found = [progress.done[image_id] for image_id in places if image_id in progress.done]
     write(path, found, layout)
     progress.remove()
-    people, matched = sum(f.people for f in found), sum(len(f.boxes) for f in found)
+    people, matched, seen = sum(f.people for f in found), sum(len(f.boxes) for f in found), sum(f.found for f in found)
     share = f" ({matched / people:.0%} of the people)" if people else ""
     print(f"{split}: {len(found)} of {len(records)} images with people, {people} people")
-    print(f"{sum(f.found for f in found)} faces found, {matched} matched{share}")
+    print(f"{seen} faces found, {matched} matched{share}")
     print(f"{people - matched} people, whose faces were not found, stay as they are under face/ conditions")
+    print(f"{seen - matched} faces, which are of no single person's mask, do too: behind glass, say, or in a group")
+    for image_id in progress.unreadable:
+        print(f"image {image_id}, which could not be read, counts as one without faces", file=sys.stderr)
     print(f"faces in {path}")
 
 

@@ -157,7 +157,7 @@ def anonymize_folder(job: FolderJob) -> bool:
     from anonymization.engine import Anonymizer
     from datamodules.files import fingerprint
     from datamodules.folder import LAYOUT, FolderRecords, detected_faces, given_bodies, given_faces
-    from datamodules.manifest import sha256
+    from datamodules.manifest import file_digest, sha256
     from datamodules.originals import Original
 
     condition = changing_condition(job.condition)
@@ -180,7 +180,8 @@ def anonymize_folder(job: FolderJob) -> bool:
     else:
         path = None
         find = detected_faces(face_detector(job.faces.detector, job.faces.score, job.device))
-        people = {"faces": asdict(job.faces)}
+        digest = file_digest(job.faces.detector)
+        people = {"faces": asdict(job.faces) | ({"sha256": digest} if digest else {})}
     records = FolderRecords(root, find, [path] if path else [])
     if not len(records):
         raise UserError(f"input: folder {root} is empty")

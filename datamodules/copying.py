@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import torch
 
 from anonymization.engine import Anonymizer
 from anonymization.regions import Regions
-from datamodules.manifest import PARTIAL, Entry, Manifest, has_digest, sha256, writing
+from datamodules.manifest import JOURNALS, MANIFEST, PARTIAL, Entry, Manifest, has_digest, sha256, writing
 from datamodules.originals import Original
 from datamodules.pictures import encode, encode_unchanged
 from datamodules.pool import process_map
@@ -83,6 +84,9 @@ def make_copy(
             cannot be loaded.
     """
     _check_apart(output, [original.root, *(original.root / name for name in (*original.linked, *original.names[:1]))])
+    for name in original.names:
+        if Path(name).parts[0] == PARTIAL or name in (MANIFEST, FAILURES) or fnmatch(name, JOURNALS):
+            raise UserError(f"{original.root / name}: has a name that a copy keeps for itself; rename or remove it")
     made = {
         "condition": str(anonymizer.condition),
         "seed": seed,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from faster_coco_eval.core import mask as mask_api
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from datamodules.files import read_json
 from datamodules.originals import pictures
@@ -122,6 +122,8 @@ def _look_up(path: Path, boxes: dict[str, list[list[float]]], name: str, _: np.n
 
 def _read_masks(folder: Path, ambiguous: set[Path], name: str, image: np.ndarray) -> dict[str, Any]:
     path = folder / Path(name).with_suffix(".png")
+    if Path(name).suffix.lower() not in Image.registered_extensions():  # else it would share another's mask
+        raise UserError(f"{name}: is not named as a picture, so that its mask has no name; rename it: {name}.jpg, say")
     if Path(name).with_suffix("") in ambiguous:
         raise UserError(f"{path}: would be the mask of all pictures that are named {Path(name).stem}; rename them")
     with opened(path, "mask") as file:

@@ -100,7 +100,7 @@ class Geometry:
         """
         for mask in masks:
             self._people_chain.set_random_seed(seed)
-            white = cv2.merge([mask * np.uint8(255)] * 3)  # as many channels as the image, so that it is the same sum
+            white = cv2.merge([mask.astype(np.float32)] * 3)  # in floats, which keep the smallest share
             yield (self._people_chain(image=white)["image"].max(-1) > 0).view(np.uint8)
 
 
@@ -110,6 +110,8 @@ def _build(transform: dict[str, Any]) -> A.DualTransform:
     (name, arguments), *_ = transform.items()
     if name not in TRANSFORMS:
         raise UserError(f"data.geometry: '{name}' is no geometric transform{nearest(name, TRANSFORMS)}")
+    if not isinstance(arguments or {}, dict):
+        raise UserError(f"data.geometry: {transform} is not of the form {{NAME: {{argument: value}}}}")
     if (mode := (arguments or {}).get("border_mode", cv2.BORDER_CONSTANT)) != cv2.BORDER_CONSTANT:
         raise UserError(
             f"data.geometry: {name}: border_mode {mode} repeats parts of the image beyond its edges, people among "

@@ -160,6 +160,7 @@ def _build(path: Path, key: bytes, plan: Plan, is_trainable: Callable[[Record], 
     else:
         packed = process_map(pack, plan.jobs, cores(), f"indexing {path.stem.rpartition('-')[0]}")
     paths: dict[str, Path] = {}
+    ids: dict[Path, str] = {}
     ends, flags = [0], []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +169,8 @@ def _build(path: Path, key: bytes, plan: Plan, is_trainable: Callable[[Record], 
                 for image_id, image, content, *image_flags in packed:
                     if paths.setdefault(image_id, image) is not image:
                         raise UserError(f"{image}: its image id {image_id} is that of {paths[image_id]} too")
+                    if ids.setdefault(image, image_id) is not image_id:  # else each would show the other's people
+                        raise UserError(f"{image}: is annotated as two images, {ids[image]} and {image_id}")
                     file.write(content)
                     ends.append(ends[-1] + len(content))
                     flags.append(image_flags)

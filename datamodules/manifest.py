@@ -75,7 +75,12 @@ class Manifest:
         path = self.folder / PARTIAL / "lock"
         while True:
             path.parent.mkdir(exist_ok=True)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT)
+            try:
+                lock = os.open(path, os.O_RDWR | os.O_CREAT)
+            except FileNotFoundError:  # removed in between, by the process before this one
+                if not self.folder.is_dir():
+                    raise
+                continue
             with suppress(OSError):  # a file system without locks: there two runs are the caller's to keep apart
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
@@ -168,6 +173,8 @@ class Manifest:
         Returns:
             The entries of the images that are there, and why the others are not, by name.
         """
+        if not (self.folder / self.journal).exists():  # another share has gathered all while this one waited
+            return None
         images, failures = {}, {}
         if (self.folder / MANIFEST).exists():
             images |= read_manifest(self.folder / MANIFEST)["images"]
@@ -220,6 +227,12 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(detector: str) -> str | None:
+    """The SHA-256 of the file that a detector's name ends with; None where there is no file in it."""
+    path = Path(detector.removeprefix("torchscript:"))
+    return sha256(path) if path.is_file() else None
 
 
 def has_digest(path: Path, digest: str) -> bool:

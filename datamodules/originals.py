@@ -1,6 +1,5 @@
 """What an anonymized copy is made of: a dataset's images, and the files that belong to them."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,6 @@ from PIL import Image
 
 from datamodules.files import read_json
 from datamodules.record import Record
-from errors import UserError
 
 if TYPE_CHECKING:
     from datamodules.base import DetectionDataModule  # workers need nothing of it, and Lightning takes seconds
@@ -81,11 +79,7 @@ def dataset_original(datamodule: "DetectionDataModule", split: str, copy_annotat
 
 
 def _names(root: Path, records: Sequence[Record]) -> list[str]:
-    paths = [record.path for record in records]
-    for path, count in Counter(paths).items():
-        if count > 1:  # the file of one would show the people of the other
-            raise UserError(f"{path}: is annotated as {count} images")
-    return [path.relative_to(root).as_posix() for path in paths]
+    return [record.path.relative_to(root).as_posix() for record in records]
 
 
 def pictures(root: Path, folder: Path) -> set[str]:

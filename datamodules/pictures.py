@@ -48,8 +48,9 @@ def encode(image: np.ndarray, source: Path) -> bytes:
             raise UserError(f"{source}: {file.format} is not written; convert it to one of {', '.join(FORMATS)}")
         if file.format != "MPO" and getattr(file, "n_frames", 1) > 1:
             raise UserError(f"{source}: has {file.n_frames} pictures; only files of one are anonymized")
-        if file.mode.startswith(DEEP):
-            raise UserError(f"{source}: has more than 8 bits a pixel (mode {file.mode}); convert it to 8 bits")
+        stored = [str(tile[3]) for tile in getattr(file, "tile", [])]  # Pillow halves the bits of some as it reads them
+        if file.mode.startswith(DEEP) or any(";16" in mode for mode in stored):
+            raise UserError(f"{source}: has more than 8 bits a colour (mode {file.mode}); convert it to 8 bits")
         profile = file.info.get("icc_profile") or b""
         grey = file.mode in GREY and bool((image == image[..., :1]).all())
     image = image[..., 0] if grey else image

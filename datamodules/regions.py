@@ -1,6 +1,7 @@
 """The people of a record as regions to anonymize: the same for training and for an anonymized copy."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from faster_coco_eval.core import mask as mask_api
@@ -11,7 +12,7 @@ from errors import UserError
 
 
 def record_regions(record: Record, region: str, seed: int) -> Regions:
-    """The regions of a record's image as it is, without augmentation.
+    """The regions of a record's image as it is, without augmentation. People whose mask has no pixel count as dropped.
 
     Args:
         record: read with the people of ``region``.
@@ -23,7 +24,9 @@ def record_regions(record: Record, region: str, seed: int) -> Regions:
         ValueError: the people do not fit the image; see `body_regions`.
     """
     masks = (mask_api.decode(mask) for _, mask in record.bodies)
-    return make_regions(record, region, seed, record.size, masks, face_boxes(record), record.keypoints)
+    regions = make_regions(record, region, seed, record.size, masks, face_boxes(record), record.keypoints)
+    nowhere = sum(mask_api.area(mask) == 0 for _, mask in record.bodies) if region == "body" else 0
+    return replace(regions, dropped=regions.dropped + int(nowhere))
 
 
 def face_boxes(record: Record) -> np.ndarray:

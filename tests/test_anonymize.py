@@ -259,7 +259,7 @@ def test_annotations_that_lead_elsewhere_are_refused(streetscenes, tmp_path, ent
             first | {"id": 10**6} | {k: v.format(first["file_name"]) for k, v in entry.items() if k != "id"}
         )
         path.write_text(json.dumps(annotations))
-    with pytest.raises(UserError, match=r"is none in|is annotated as 2 images"):
+    with pytest.raises(UserError, match=r"is none in|is annotated as two images"):
         make(source, tmp_path / "copy", "body/blur", layout="coco_instances")
     assert not (tmp_path / "copy").exists()
 
@@ -519,6 +519,18 @@ def test_a_folder_with_ones_own_boxes(tmp_path):
         assert np.abs(np.asarray(file)[22:48, 7:23].astype(int) - 127).max() < 12
     with Image.open(tmp_path / "out/c.webp") as file:
         np.testing.assert_array_equal(file.convert("RGB"), Image.open(root / "c.webp").convert("RGB"))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.1-of-2.jsonl", "failures.csv", ".partial/a.png"])
+def test_a_name_that_a_copy_keeps_for_itself_is_refused(tmp_path, name):
+    (tmp_path / "in" / ".partial").mkdir(parents=True)
+    (tmp_path / "in" / name).write_bytes(b"mine")
+    (tmp_path / "boxes.json").write_text("{}")
+    job = FolderJob(str(tmp_path / "out"), workers=0, input=str(tmp_path / "in"), condition="face/blur")
+    job.boxes = str(tmp_path / "boxes.json")
+    with pytest.raises(UserError, match=f"{name}: has a name that a copy keeps for itself"):
+        anonymize_folder(job)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_fails_closed(tmp_path):

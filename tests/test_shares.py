@@ -129,6 +129,21 @@ def test_a_line_of_a_killed_process_is_no_image(process, tmp_path):
     assert content(tmp_path / "together") == content(tmp_path / "whole")
 
 
+def test_who_waited_while_another_gathered_leaves_it_at_that(tmp_path):
+    """The failures stood in the journals, which are gone: a second manifest would say that there were none."""
+    folder = tmp_path / "copy"
+    first, second = (Manifest(folder, {}, (number, 2)) for number in range(2))
+    with first.claimed(), second.claimed():
+        first.end_share({}, {"a.png": "is damaged"})
+        second.end_share({}, {})
+        with first.alone():
+            images, failures = first.gather(["a.png"])
+            first.finish({"failures": len(failures)}, images)
+        with second.alone():
+            assert second.gather(["a.png"]) is None
+    assert json.loads((folder / "manifest.json").read_text())["failures"] == 1
+
+
 def test_who_may_not_write_at_the_same_time(tmp_path):
     folder = tmp_path / "copy"
     with Manifest(folder, {}, (0, 2)).claimed():

@@ -1,5 +1,7 @@
 """From records to anonymized batches on the device."""
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,6 +132,17 @@ def test_an_epoch_changes_no_persons_seed(streetscenes, region):
             compared += len(again)
             mirrored += not torch.equal(image, first)
     assert compared > 0 and mirrored > 0
+
+
+def test_a_picture_that_is_annotated_as_two_images_is_refused(streetscenes, tmp_path):
+    """Each would show the people of the other, in training too."""
+    root = shutil.copytree(streetscenes["coco"], tmp_path / "coco")
+    path = root / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"].append(content["images"][0] | {"id": 10**6})
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"is annotated as two images, \d+ and 1000000"):
+        datamodule(root, layout="coco_instances")
 
 
 def test_a_run_does_not_go_on_with_another_generator(streetscenes):

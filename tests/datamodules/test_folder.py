@@ -102,3 +102,7 @@ def test_given_bodies(folder):
         records[places["b.png"]]
     with pytest.raises(UserError, match="does not exist"):
         given_bodies(folder / "none", folder)
+    (folder / "a").write_bytes((folder / "a.png").read_bytes())
+    records = FolderRecords(folder, given_bodies(masks, folder), [masks])
+    with pytest.raises(UserError, match=r"^a: is not named as a picture"):  # or it would take the other's mask
+        records[by_name(records)["a"]]

@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -230,6 +231,14 @@ def test_what_cannot_be_kept_is_refused(tmp_path, format_, picture, options, mes
     picture.save(path, format_, **options)
     with pytest.raises(UserError, match=message):
         encode_unchanged(np.zeros((8, 8, 3), np.uint8), path)
+
+
+def test_colours_of_16_bits_are_not_halved(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint16))
+    with Image.open(tmp_path / "a.png") as file:
+        assert file.mode == "RGB", "Pillow does not say so"
+    with pytest.raises(UserError, match="more than 8 bits"):
+        encode_unchanged(np.zeros((8, 8, 3), np.uint8), tmp_path / "a.png")
 
 
 def test_the_first_picture_of_several_in_a_jpeg(tmp_path):

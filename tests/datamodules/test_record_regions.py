@@ -14,6 +14,7 @@ from datamodules.layouts import LAYOUTS
 from datamodules.record import Record
 from datamodules.regions import make_regions, record_regions
 from errors import UserError
+from metrics.rle import encode
 
 
 @pytest.mark.parametrize("region", ["body", "face"])
@@ -59,6 +60,13 @@ def test_a_face_box_is_clipped_to_its_image():
 def test_a_face_box_that_is_not_in_its_image_is_refused(box):
     with pytest.raises(UserError, match=r"a\.png: face box"):
         record_regions(record([1, 1, 9, 9], box), "face", 0)
+
+
+def test_a_person_of_no_pixel_is_counted():
+    masks = encode(np.pad(np.ones((1, 30, 20), np.uint8), [(0, 1), (5, 5), (20, 20)]))  # the second is empty
+    two = Record("a", Path("a.png"), (40, 60), [], bodies=list(enumerate(masks)))
+    assert [len(record_regions(two, "body", 0)), record_regions(two, "body", 0).dropped] == [1, 1]
+    assert record_regions(replace(two, bodies=two.bodies[:1]), "body", 0).dropped == 0
 
 
 def test_a_face_that_augmentation_has_moved_out_is_passed_over():
