@@ -252,15 +252,21 @@ def parse_arguments(schema: type[Schema], arguments: list[str]) -> Schema:
 
 
 def _override(config: DictConfig, overrides: list[str]) -> None:
-    for override in overrides:
-        assignment = override.removeprefix("--")
+    assignments = [override.removeprefix("--") for override in overrides]
+    for override, assignment in zip(overrides, assignments, strict=True):
         if not assignment.partition("=")[1] or assignment.startswith("="):
             raise UserError(f"argument '{override}' is not of the form key=value")
-        try:
-            parsed = OmegaConf.from_dotlist([assignment])
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise UserError(f"argument '{override}': {str(error).splitlines()[0]}") from None
-        _merge(config, parsed, f"argument '{override}'")
+    try:
+        config.merge_with(
+            OmegaConf.merge(config, OmegaConf.from_dotlist(assignments))
+        )  # at once: each merge copies all
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError):
+        for override, assignment in zip(overrides, assignments, strict=True):  # which one is it?
+            try:
+                parsed = OmegaConf.from_dotlist([assignment])
+            except (OmegaConfBaseException, yaml.YAMLError) as error:
+                raise UserError(f"argument '{override}': {str(error).splitlines()[0]}") from None
+            _merge(config, parsed, f"argument '{override}'")
 
 
 def _read_yaml(path: Path) -> DictConfig:
@@ -317,6 +323,8 @@ def _check(config: DictConfig, path: Path) -> None:
         value = OmegaConf.select(config, key)
         if value is None:
             continue
+        if not isinstance(value, int | float):
+            raise UserError(f"{path}: {key}: {value} is no number")
         if value < least or (most is not None and value > most):
             raise UserError(f"{path}: {key}: {value} is not {least} or more" + (f", {most} at most" if most else ""))
     drawn = config.data.streetscenes

@@ -4,6 +4,8 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pytorch_lightning.utilities import rank_zero_warn
+
 from anonymization.conditions import parse_condition
 from configs import Config
 from datamodules.manifest import JOURNALS, MANIFEST, first_difference, read_manifest, sha256
@@ -96,8 +98,10 @@ def _check_images(folder: Path, images: Path, config: Config, manifest: dict[str
         raise UserError(f"{folder / name}: is not in {path}, so nobody knows whether it is anonymized; remove it")
     existing = {name for name in listed if (folder / name).is_file()}  # a picture may have no suffix of one
     for name in sorted(listed - existing):
+        missing = f"{folder / name}: is missing, {path} has it; {command} makes it again"
         if not config.data.skip_bad_images:
-            raise UserError(f"{folder / name}: is missing, {path} has it; {command} makes it again")
+            raise UserError(missing)
+        rank_zero_warn(f"left out: {missing}")
     names = sorted(existing)
     for name in names[:: 1 + (len(names) - 1) // COMPARED]:
         if sha256(folder / name) != manifest["images"][name]["sha256"]:

@@ -2,13 +2,14 @@
 
 import fcntl
 import json
+import os
 import platform
 import subprocess
 import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -33,7 +34,7 @@ PACKAGES = (
 LOCK = ".lock"
 WANDB_ID = "wandb-id"  # in a run's folder: the id of its W&B run
 PATIENCE = 5  # seconds for a run that is just ending, e.g. after Ctrl-C
-_held: list[TextIO] = []
+_held: list[int] = []
 
 
 def find_run_dir(config: Experiment) -> Path:
@@ -105,7 +106,7 @@ def _has_something_to_lose(run_dir: Path) -> bool:
 
 
 def _hold(run_dir: Path) -> None:
-    lock = (run_dir / LOCK).open("w")
+    lock = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + PATIENCE
     while True:
         try:

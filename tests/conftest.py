@@ -16,6 +16,22 @@ ROOT = Path(__file__).parents[1]
 COCO_SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "coco_sample"
 
 
+# Long ones first, so that two workers end at the same time.
+FIRST = {
+    "test_wandb.py",
+    "test_distributed.py",
+    "test_train.py",
+    "test_study.py",
+    "test_notebooks.py",
+    "test_mishaps.py",
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Order the tests."""
+    items.sort(key=lambda item: item.path.name not in FIRST)
+
+
 @pytest.fixture(scope="session")
 def coco_sample():
     if not COCO_SAMPLE.is_dir():

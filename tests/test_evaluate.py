@@ -11,7 +11,7 @@ import torch
 
 from configs import load_config
 from errors import UserError
-from evaluate import evaluate, table
+from evaluate import evaluate, main, table
 from train import train
 
 ROOT = Path(__file__).parent.parent
@@ -49,8 +49,8 @@ def command(run, *arguments):
     return subprocess.run([*start, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_command_line(run):
-    process = command(run, "--checkpoint", run / "checkpoints" / "best.ckpt")
+def test_command_line(run, inside):
+    process = inside(main, "--config", run / "config.yaml", "--checkpoint", run / "checkpoints" / "best.ckpt")
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
     assert any(line.split("│")[1:2] == [" AP_car          "] for line in lines), process.stdout
@@ -74,7 +74,7 @@ def test_two_processes_give_the_result_of_one(run, tmp_path):
     assert files[0] == files[1]
 
 
-def test_mistakes_are_named(run, tmp_path):
+def test_mistakes_are_named(run, inside, tmp_path):
     config = load_config(run / "config.yaml")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"--checkpoint: 'nowhere\.ckpt' is not a file"):
@@ -91,7 +91,7 @@ def test_mistakes_are_named(run, tmp_path):
     missing = load_config(run / "config.yaml", ["data.layout=coco"])
     with pytest.raises(UserError, match=r"data\.layout: unknown layout 'coco'"):
         evaluate(missing, None, None)
-    process = command(run, "--checkpoint", "nowhere.ckpt")
+    process = inside(main, "--config", run / "config.yaml", "--checkpoint", "nowhere.ckpt")
     assert process.returncode == 2 and len(process.stderr.strip().splitlines()) == 1
 
 

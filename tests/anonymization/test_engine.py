@@ -368,9 +368,12 @@ def test_keypoints_are_where_the_crop_shows_them(region, height):
         middle = torch.stack([(weights * xs).sum(), (weights.T * ys).sum()]) / weights.sum()
         assert (crops.keypoints[0, 4, :2] - middle).abs().max() < 0.5
         assert crops.keypoints[0, 4, 2] == 1 and crops.keypoints[0].count_nonzero() == 3
+        calls.append(crops)
         return crops.images
 
+    calls = []
     anonymize([image], regions, method)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(
@@ -490,7 +493,11 @@ def test_surroundings_of_one_colour_stay_so(region, height):
 
     def method(crops):
         # Bicubic overshoots beside an edge, most at corners; had grey or noise a part in it, it would be far more.
+        assert (~crops.masks).any()
         assert ((crops.images.int() - colour).abs() * ~crops.masks).max() <= 0.12 * 200
+        calls.append(crops)
         return crops.images
 
+    calls = []
     anonymize([torch.where(hidden, noise, colour)], regions, method, hidden=True)
+    assert len(calls) == 1

@@ -105,6 +105,7 @@ def test_sample_people_are_those_with_keypoints(datamodule, coco_sample):
 
 def test_every_kind_of_image_file(datamodule, folder):
     records = datamodule(folder()).read("train", "none")
+    assert "exif_applied.jpg" in {record.path.name for record in records} and len(records) > 4
     for record in records:
         assert record.image_problem() is None
         image = record.read_image()

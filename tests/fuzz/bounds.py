@@ -1,6 +1,6 @@
 """What holds for every input: it is read, or refused by the documented error, within some time and memory.
 
-The default run tries a few hundred inputs of each kind, which change with the code alone.
+The default run tries a few dozen inputs of each kind, which change with the code alone.
 ``FUZZ=100 pytest tests/fuzz`` tries a hundred times as many.
 """
 

@@ -54,6 +54,8 @@ def test_files(tmp_path, file, schema):
     contents = st.sampled_from(goods).flatmap(mutated).map(to_yaml)
     wild = st.one_of(mutated_bytes(plain), VALUES.map(to_yaml), st.binary(max_size=64))
 
+    compared = []
+
     @inputs(40)
     @given(mostly(contents, wild, once_in=4))
     def fuzz(data):
@@ -61,8 +63,10 @@ def test_files(tmp_path, file, schema):
         config = read_or_refuse(lambda: load_config(path, schema=schema), path, "trainer.", "condition", tmp_path)
         if config is not None:
             check_values(config, {k: v for k, v in yaml.safe_load(data).items() if k != "extends"})
+            compared.append(True)
 
     fuzz()
+    assert compared
 
 
 KEYS = ["seed", "condition", "data", "data.root", "data.batch_size", "optimizer.lr", "trainer.max_steps"]
@@ -78,6 +82,8 @@ OVERRIDES = st.one_of(
 def test_overrides():
     path = CONFIGS / "quickstart.yaml"
 
+    compared = []
+
     @inputs(60)
     @given(st.lists(OVERRIDES, min_size=1, max_size=2))
     def fuzz(overrides):
@@ -86,5 +92,7 @@ def test_overrides():
             last = {re.sub("^--", "", o).partition("=")[0]: o.partition("=")[2] for o in overrides}
             if last.get("seed", "").isdecimal() and last["seed"].isascii():
                 assert config.seed == int(last["seed"])
+                compared.append(True)
 
     fuzz()
+    assert compared

@@ -37,6 +37,8 @@ def test_faces(root, layout):
     ids = sorted(good)
     right = st.dictionaries(st.sampled_from(ids), st.lists(POINTS.map(sorted), max_size=3)).map(to_json)
 
+    compared = []
+
     @inputs(40)
     @given(documents(good) | mutated(good, 1).map(to_json) | right)
     def fuzz(data):
@@ -48,8 +50,10 @@ def test_faces(root, layout):
             for record in records:
                 expected = [[float(x) for x in box[:4]] for box in content.get(record.image_id, [])]
                 assert record.faces == list(enumerate(expected))
+                compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 def test_owned_faces(root):
@@ -61,6 +65,8 @@ def test_owned_faces(root):
     for person in people_file["annotations"]:
         if person["num_keypoints"]:
             people.setdefault(str(person["image_id"]), []).append(person["id"])
+
+    compared = []
 
     @inputs(40)
     @given(documents(good) | mutated(good, 1).map(to_json))
@@ -74,8 +80,10 @@ def test_owned_faces(root):
                 owners = [people[record.image_id][place] for place in entry["keypoint_indices"]]
                 boxes = [[float(x) for x in box[:4]] for box in entry["boxes"]]
                 assert record.faces == list(zip(owners, boxes, strict=True))
+                compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 @pytest.mark.parametrize("layout", ["cityscapes", "bdd100k"])
@@ -83,6 +91,8 @@ def test_keypoints(root, layout):
     module = datamodule(layout, root(layout), "body/realistic")
     path = module.keypoints_file("train")
     good = json.loads(path.read_text())
+
+    compared = []
 
     @inputs(40)
     @given(documents(good) | mutated(good, 1).map(to_json))
@@ -99,8 +109,10 @@ def test_keypoints(root, layout):
                     [(*row[:2], row[2] >= MIN_SCORE) for row in np.float32(person).reshape(17, 3)] for person in rows
                 ]
                 assert found == sorted(np.float32(rows).reshape(-1, 17, 3).tolist())
+                compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 def test_folder(tmp_path):
@@ -118,6 +130,8 @@ def test_folder(tmp_path):
         records = [records[place] for place in range(len(records))]
         return records, [face_boxes(record) for record in records]
 
+    compared = []
+
     @inputs(150)
     @given(
         documents(good)
@@ -133,8 +147,10 @@ def test_folder(tmp_path):
             for record, boxes in zip(*read, strict=True):
                 given_boxes = np.float32(content[record.image_id]).reshape(-1, 4)
                 np.testing.assert_array_equal(boxes, np.clip(given_boxes, 0, [40, 30, 40, 30]))
+                compared.append(True)
 
     fuzz()
+    assert compared, "no damaged file was read"
 
 
 def test_folder_of_masks(tmp_path):

@@ -36,6 +36,8 @@ def test_sweeps(tmp_path):
     wild = st.one_of(mutated_bytes(to_yaml(good)), VALUES.map(to_yaml), st.binary(max_size=64))
     grids = GRID.map(lambda grid: to_yaml(good | {"parameters": grid}))
 
+    compared = []
+
     @inputs(300)
     @given(mostly(mutated(good).map(to_yaml) | grids, wild, once_in=6))
     def fuzz(data):
@@ -45,8 +47,10 @@ def test_sweeps(tmp_path):
             content = yaml.safe_load(data)
             expected = expanded(content["parameters"])
             assert repr([cell.parameters for cell in cells]) == repr(expected)
+            compared.append(True)
             if "${args_no_hyphens}" in content["command"]:
                 for cell, parameters in zip(cells, expected, strict=True):
                     assert all(f"{name}={value}" in cell.command for name, value in parameters.items())
 
     fuzz()
+    assert compared

@@ -122,6 +122,9 @@ def test_features_tell_pictures_apart_and_need_their_weights():
     pictures = torch.rand(3, 3, 64, 32)
     assert features(pictures).shape == (3, features.num_features)
     assert not torch.allclose(features(pictures)[0], features(pictures)[1])
+    state = torch.load("weights/streetscenes.pt", weights_only=True)
+    own = features.backbone.state_dict()
+    assert own and all(torch.equal(value, state[f"backbone.{key}"].to(value.dtype)) for key, value in own.items())
     with pytest.raises(UserError, match=r"generator\.features"):
         DetectorFeatures("weights/none.pt")
 

@@ -80,16 +80,16 @@ def parse(path):
     return Tree(path.read_text()).open[0]
 
 
-def make(runs, folder, problems=(), examples=None):
-    """The page of runs, as its file."""
+def make(runs, folder, problems=(), examples=None, draws=False):
+    """The page of runs, as its file; where it ``draws``, with figures."""
     comparisons = compare(runs)
     folder.mkdir(exist_ok=True)
     return write_page(
         comparisons,
         problems,
         folder,
-        figures={c.name: write_figures(c, folder / "figures") for c in comparisons},
-        overview=write_overview(comparisons, folder / "figures"),
+        figures={c.name: write_figures(c, folder / "figures") if draws else {} for c in comparisons},
+        overview=write_overview(comparisons, folder / "figures") if draws else {},
         examples={c.name: (examples or NONE) for c in comparisons},
     )
 
@@ -290,7 +290,7 @@ def test_what_runs_say_is_text_and_no_markup(tmp_path):
     metrics = {AP: 1.0, f"val/segm/AP_{EVIL.replace('/', '')}": 2.0}
     runs = [replace(r, metrics=metrics, versions={EVIL: EVIL}, path=tmp_path / r.condition / EVIL / "x") for r in runs]
     examples = Examples(EVIL, {EVIL: {c: Picture("data:,", EVIL) for c in ("original", "face/blur")}})
-    page = parse(make(runs, tmp_path, [EVIL], examples))
+    page = parse(make(runs, tmp_path, [EVIL], examples, draws=True))
     assert len(page.all("script")) == 1
     assert page.all("li")[0].text == EVIL
     assert sum(image.attributes["alt"] == EVIL for image in page.all("img")) == 2
@@ -302,9 +302,9 @@ def test_what_runs_say_is_text_and_no_markup(tmp_path):
 
 
 def test_the_same_input_makes_the_same_bytes(tmp_path, pictures):
-    make(some_runs(), tmp_path / "a", ["p"], pictures)
-    make(some_runs(), tmp_path / "b", ["p"], pictures)
-    make(list(reversed(some_runs())), tmp_path / "c", ["p"], pictures)
+    make(some_runs(), tmp_path / "a", ["p"], pictures, draws=True)
+    make(some_runs(), tmp_path / "b", ["p"], pictures, draws=True)
+    make(list(reversed(some_runs())), tmp_path / "c", ["p"], pictures, draws=True)
     pages = {(tmp_path / name / "index.html").read_bytes() for name in "abc"}
     assert len(pages) == 1
 
@@ -441,7 +441,7 @@ addEventListener("load", () => {
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium")
 def test_page_in_a_browser(tmp_path, pictures):
     """Tables are sorted, pictures compared, and nothing is wider than the window."""
-    path = make(some_runs(), tmp_path, examples=pictures)
+    path = make(some_runs(), tmp_path, examples=pictures, draws=True)
     path.write_text(path.read_text().replace("<script>", f"<script>{USE}</script><script>", 1))
     offline = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,800", *offline]

@@ -123,9 +123,15 @@ def test_the_page_has_what_its_authors_read(tmp_path, call):
         (["nowhere", "--output", "{tmp}/out"], "error: nowhere does not exist; give folders that train.py wrote"),
         (["{tmp}", "--output", "{tmp}/out"], "holds no results.json: no run below it has finished"),
         (["table", "{tmp}", "--output", "{tmp}/out"], "error: table does not exist"),
-        (["docs/study", "--output", "setup.cfg/out"], "error: --output: setup.cfg/out cannot be written"),
-        (["docs/study", "--audits", "nowhere", "--output", "{tmp}"], "error: nowhere does not exist; python audit.py"),
-        (["docs/study", "--reading", "nowhere", "--output", "{tmp}"], "error: --reading: nowhere cannot be read"),
+        (["docs/study/quickstart", "--output", "setup.cfg/out"], "error: --output: setup.cfg/out cannot be written"),
+        (
+            ["docs/study/quickstart", "--audits", "nowhere", "--output", "{tmp}"],
+            "error: nowhere does not exist; python audit.py",
+        ),
+        (
+            ["docs/study/quickstart", "--reading", "nowhere", "--output", "{tmp}"],
+            "error: --reading: nowhere cannot be read",
+        ),
         (["docs/study"], "the following arguments are required: --output"),
         (["--output", "{tmp}"], "give either folders of results or --wandb"),
         (["docs/study", "--wandb", "a/b", "--output", "{tmp}"], "give either folders of results or --wandb"),

@@ -63,7 +63,8 @@ def simulate(folder, rng, images: int, seeds: int, of_seed: float = 0.04) -> tup
 
 
 @pytest.mark.parametrize("over", ["seeds and images", "seeds", "images"])
-def test_95_of_100_intervals_hold_the_truth(over, tmp_path):
+def test_95_of_100_intervals_hold_the_truth(over, tmp_path, monkeypatch):
+    monkeypatch.setattr("reporting.significance.RESAMPLES", 100)
     rng = np.random.default_rng(0)
     studies, held = 200, 0
     for study in range(studies):
