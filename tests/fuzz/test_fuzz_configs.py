@@ -71,6 +71,7 @@ def test_files(tmp_path, file, schema):
 
 KEYS = ["seed", "condition", "data", "data.root", "data.batch_size", "optimizer.lr", "trainer.max_steps"]
 OVERRIDES = st.one_of(
+    st.builds("seed={}".format, st.integers(0, 99)),
     st.builds("{}={}".format, st.sampled_from(KEYS), st.text(max_size=8)),
     st.builds("{}={}".format, st.sampled_from(KEYS), VALUES.map(lambda value: json.dumps(value))),
     st.builds("{}{}={}".format, st.sampled_from(["", "--"]), st.text(max_size=6), st.text(max_size=6)),
