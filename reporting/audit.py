@@ -153,11 +153,12 @@ def _draw(copy: Path, left: Sequence[tuple[str, Face]], output: Path) -> None:
         "elsewhere, where nothing was anonymized": [found for found in left if not found[1].inside],
         "inside the boxes of anonymized regions": [found for found in left if found[1].inside],
     }
-    rows = [max(1, min(ROWS, math.ceil(len(found) / COLUMNS))) for found in halves.values()]
-    figure = Figure((WIDTH * COLUMNS, WIDTH * 1.2 * sum(rows) + 1), dpi=DPI, layout="constrained")
-    parts = figure.subfigures(2, height_ratios=rows)
+    rows = [min(ROWS, math.ceil(len(found) / COLUMNS)) for found in halves.values()]
+    heights = [max(count, 0.2) for count in rows]  # without faces room for the title alone
+    figure = Figure((WIDTH * COLUMNS, WIDTH * 1.2 * sum(heights) + 1), dpi=DPI, layout="constrained")
+    parts = figure.subfigures(2, height_ratios=heights)
     for (title, found), part, count in zip(halves.items(), parts, rows, strict=True):
-        cells = part.subplots(count, COLUMNS).ravel()
+        cells = part.subplots(count, COLUMNS).ravel() if count else []
         more = f" (the {len(cells)} with the highest scores)" if len(found) > len(cells) else ""
         part.suptitle(f"Faces found {title}: {len(found)}{more}")
         for axis in cells:
