@@ -7,6 +7,7 @@ import errno
 import os
 import pickle
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,8 @@ def naming_mishaps(run_dir: Path) -> Iterator[None]:
                     "goes on from the last checkpoint"
                 ) from None
             if isinstance(cause, RuntimeError) and KILLED.search(str(cause)):
+                # Torch's handler would raise once more, wherever the ending process is by then.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 raise UserError(
                     "a process that loads images was killed (out of memory?); the same command goes on from the last "
                     f"checkpoint in {run_dir}, and needs less memory with a lower data.num_workers"

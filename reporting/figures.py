@@ -261,7 +261,7 @@ def delta_by_amount(comparisons: Sequence[Comparison]) -> Figure | None:
     order = sorted(groups, key=amounts.get, reverse=True)
     points = [(y, place, row, cell) for y, key in enumerate(order) for place, (_, row, cell) in enumerate(groups[key])]
     rows = {row.condition: row for *_, row, _ in points}
-    title = "Change of people's AP by the number of faces or bodies anonymized"
+    title = "Change of people's AP by how many are anonymized"
     notes = ["above: most in an image", _of_intervals([cell for *_, cell in points])]
     figure, axes = _panel(title, notes, 0.4 * len(order) + 0.6, [rows[c] for c in CONDITIONS if c in rows])
     for y, place, row, cell in points:
