@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import signal
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from errors import UserError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # As torch.utils.data says it, of a worker of its own or of one whose end it only sees.
 KILLED = re.compile(r"DataLoader worker \(pid\S* .*\) (is killed by signal|exited unexpectedly)")
+HANDING_OVER = "multiprocessing/resource_sharer.py"  # passes the memory of a worker's tensors
 
 # Instead of torch's message, which says how to run whatever is in the file.
 NO_TENSORS = "it is no file of tensors, and nothing else is unpickled"
@@ -38,8 +40,8 @@ def naming_mishaps(run_dir: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        causes = [error]
+    except (EOFError, OSError, RuntimeError) as error:
+        causes: list[BaseException] = [error]
         while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
             causes.append(cause)
         for cause in causes:
@@ -50,7 +52,7 @@ def naming_mishaps(run_dir: Path) -> Iterator[None]:
                     f"output_dir: {run_dir} cannot be written: {cause.strerror}; with room there, the same command "
                     "goes on from the last checkpoint"
                 ) from None
-            if isinstance(cause, RuntimeError) and KILLED.search(str(cause)):
+            if (isinstance(cause, RuntimeError) and KILLED.search(str(cause))) or _is_cut_off(cause):
                 # Torch's handler would raise once more, wherever the ending process is by then.
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 raise UserError(
@@ -58,6 +60,12 @@ def naming_mishaps(run_dir: Path) -> Iterator[None]:
                     f"checkpoint in {run_dir}, and needs less memory with a lower data.num_workers"
                 ) from None
         raise
+
+
+def _is_cut_off(error: BaseException) -> bool:
+    """Say whether a worker ended while it handed a batch over."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, EOFError | OSError) and any(f.filename.endswith(HANDING_OVER) for f in frames)
 
 
 def _is_gone(run_dir: Path, error: FileNotFoundError) -> bool:

@@ -150,6 +150,15 @@ def test_a_killed_worker_is_named(source, tmp_path):
     assert training.step() >= 3
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "no", "/x")])
+def test_a_worker_killed_while_it_hands_a_batch_over_is_named(tmp_path, error):
+    code = compile("raise error", "lib/python3.11/multiprocessing/resource_sharer.py", "exec")
+    before = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(UserError, match="a process that loads images was killed"), naming_mishaps(tmp_path):
+        exec(code, {"error": error})
+    signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_full_disk_is_named_and_the_last_checkpoint_stays(source, tmp_path):
     """The limit on a file's size comes down once a checkpoint is there."""
     training = Training(source, tmp_path / "out", preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
