@@ -20,6 +20,7 @@ from reporting.findings import (
 )
 
 SILENT = {"seeds": "other images", "images": "other seeds"}  # of which intervals over one of them say nothing
+LEAST = 1.0  # AP of originals, in percent, below which a comparison says nothing
 
 
 def answer(comparison: Comparison) -> list[str]:
@@ -27,6 +28,12 @@ def answer(comparison: Comparison) -> list[str]:
     if not runs_of(comparison, "original"):
         return ["No run was trained on originals, so these runs cannot say what anonymization costs."]
     if metrics := _answered(comparison):
+        original = next(row for row in comparison.rows if row.condition == "original")
+        if original.cells[metrics[-1]].mean < LEAST:
+            return [
+                f"Training on originals gives {original.cells[metrics[-1]].mean:.1f} {in_words(metrics[-1])}: where "
+                "next to nothing is learnt, nothing can be lost; train longer, or on more images."
+            ]
         return [_cost(comparison, metric) for metric in metrics]
     return ["There is nothing to compare with the runs on originals."]
 

@@ -136,6 +136,14 @@ def test_figures_are_described_by_their_numbers(tmp_path):
     }
 
 
+def test_where_nothing_is_learnt_nothing_is_called_free():
+    runs = [run(c, s, {AP: 0.1 * s}) for c in ("original", "body/blur") for s in (0, 1, 2)]
+    (said,) = answer(compare(runs)[0])
+    assert said.startswith(
+        "Training on originals gives 0.1 mask AP: where next to nothing is learnt, nothing can be lost"
+    )
+
+
 def test_overview_is_described_by_its_numbers():
     data = {"config": {"data": {"name": "d", "batch_size": 4}}, "steps": 10}
     runs = [
