@@ -114,8 +114,8 @@ def annotate(
         UserError: for a wrong setting, or a file that cannot be written; and, when all is done, where an image cannot
             be read: a file without its faces would leave them in sight, so none is written.
     """
+    from anonymization.detectors import file_digest
     from datamodules.layouts import build_datamodule
-    from datamodules.manifest import file_digest
     from datamodules.pool import process_map
     from processes import cores, share
 

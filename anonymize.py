@@ -153,11 +153,11 @@ def anonymize_folder(job: FolderJob) -> bool:
     Raises:
         UserError: naming the key or file that is wrong.
     """
-    from anonymization.detectors import face_detector
+    from anonymization.detectors import face_detector, file_digest
     from anonymization.engine import Anonymizer
     from datamodules.files import fingerprint
     from datamodules.folder import LAYOUT, FolderRecords, detected_faces, given_bodies, given_faces
-    from datamodules.manifest import file_digest, sha256
+    from datamodules.manifest import sha256
     from datamodules.originals import Original
 
     condition = changing_condition(job.condition)

@@ -136,10 +136,10 @@ def main() -> None:
         stop(grid)
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
-    _check_settings(arguments.sweep, cells)  # of those too that another start has done
     for p in grid:
         if p.state != "done":
             print(f"failed: {p.cell.parameters}: {p.said}; log in {p.log}", file=sys.stderr)
+    _check_settings(arguments.sweep, cells)  # of those too that another start has done
     done = sum(p.state == "done" for p in grid)
     print(f"{done} of {len(grid)} cells are done; results in {', '.join(sorted({str(r.parent) for r in run_dirs}))}")
     sys.exit(0 if done == len(grid) else 1)

@@ -396,6 +396,7 @@ class DetectionDataModule(LightningDataModule):
             self.train = records.select(records.trainable)
             if not self.train:
                 raise UserError(f"data.root: {self.root} has no training image with a usable annotation")
+            self.geometry.check(record.size for record in self.train)
         self.val = self.checked(self.config.val_split, "none")
         if not self.val.trainable.any():
             raise UserError(f"data.root: {self.root} has no validation image with a usable annotation")

@@ -11,6 +11,7 @@ from typing import Any
 import albumentations as A
 import cv2
 import numpy as np
+from albumentations.augmentations.crops.transforms import CropSizeError
 
 from errors import UserError, nearest
 
@@ -47,6 +48,7 @@ class Geometry:
 
     def __init__(self, transforms: list[dict[str, Any]]) -> None:
         self._is_identity = not transforms
+        self._crops = any("Crop" in name for transform in transforms for name in transform)
         self._chain = A.Compose(
             [_build(transform) for transform in transforms],
             keypoint_params=A.KeypointParams("xy", remove_invisible=False) if transforms else None,
@@ -84,6 +86,21 @@ class Geometry:
         (ax, ay), (bx, by) = moved[1] - moved[0], moved[2] - moved[0]
         moved_masks = np.stack(result["masks"]) if len(masks) else np.zeros((0, *result["image"].shape[:2]), np.uint8)
         return result["image"], moved_masks, moved[3:], bool(ax * by - ay * bx < 0)
+
+    def check(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Try whether images of such sizes (height, width) can be moved, before a training comes to one that cannot.
+
+        Raises:
+            UserError: one cannot: it is smaller than a crop.
+        """
+        for height, width in sorted(set(sizes)) if self._crops else ():
+            try:
+                self._people_chain(image=np.zeros((height, width, 3), np.uint8))
+            except (CropSizeError, ValueError) as error:
+                raise UserError(
+                    f"data.geometry: {error}, with an image of {height} × {width}; choose a smaller crop, or enlarge "
+                    "or pad images before it"
+                ) from None
 
     def reached(self, seed: int, masks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Move masks to wherever a moved image has something of the masks' pixels.

@@ -229,12 +229,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_digest(detector: str) -> str | None:
-    """The SHA-256 of the file that a detector's name ends with; None where there is no file in it."""
-    path = Path(detector.removeprefix("torchscript:"))
-    return sha256(path) if path.is_file() else None
-
-
 def has_digest(path: Path, digest: str) -> bool:
     """Whether the file is there, and has that SHA-256."""
     return path.is_file() and sha256(path) == digest

@@ -148,6 +148,7 @@ class PeopleDataModule(LightningDataModule):
         kept = len(records) - round(len(records) * generator.held_out)
         order = np.arange(len(records))
         self.train = People(records.select(order < kept), region, generator.smallest)
+        self.geometry.check(record.size for record in self.train)
         self.val = People(records.select(order >= kept), region, generator.smallest)
         for people, key in ((self.train, "data.root"), (self.val, "generator.held_out")):
             if not people:

@@ -1,5 +1,7 @@
 """Face detectors, one file each, behind one call."""
 
+import hashlib
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -48,3 +50,9 @@ def face_detector(name: str, score: float, device: str = "cpu") -> FaceDetector:
 
         return TorchScript(path, score, device)
     raise UserError(f"faces.detector: unknown detector '{name}'{nearest(name, NAMES)}")
+
+
+def file_digest(name: str) -> str | None:
+    """The SHA-256 of the model file that a detector's name ends with; None where there is no file in it."""
+    path = Path(name.removeprefix("torchscript:"))
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -124,6 +124,23 @@ def test_others_move_whole_pixels(name):
 
 
 @pytest.mark.parametrize(
+    "crop",
+    [
+        {"RandomCrop": {"height": 60, "width": 80}},
+        {"CenterCrop": {"height": 60, "width": 80}},
+        {"Crop": {"x_min": 20, "y_min": 0, "x_max": 80, "y_max": 60}},
+    ],
+    ids=lambda transform: next(iter(transform)),
+)
+def test_an_image_that_is_smaller_than_a_crop_is_named_before_training(crop):
+    Geometry([crop]).check([(60, 80), (300, 90)])
+    with pytest.raises(UserError, match="with an image of 40 × 90"):
+        Geometry([crop]).check([(60, 80), (40, 90), (300, 90)])
+    Geometry([{"PadIfNeeded": {"min_height": 60, "min_width": 80}}, crop]).check([(40, 90)])
+    Geometry([{"RandomResizedCrop": {"size": [60, 80]}}]).check([(40, 90)])  # enlarges
+
+
+@pytest.mark.parametrize(
     ("transform", "message"),
     [
         ({"ColorJitter": {}}, "'ColorJitter' is no geometric transform"),
