@@ -39,7 +39,7 @@ examples: python train.py --config configs/quickstart.yaml condition=body/blur s
 def main() -> None:
     """Run the cell that the command line describes."""
     # oneDNN keeps a compiled primitive with its memory for each shape it meets, 1,024 of them, and a detector's shapes
-    # are always new: more than 1 GB over a training on a CPU. With 64 a step of the small model takes 0.69 s instead of 0.59.
+    # are always new: more than 1 GB over a training on a CPU. With 64 a step of a small model takes a sixth longer.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from configs import Config
 
