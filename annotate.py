@@ -204,7 +204,7 @@ def make_finder(config: "FacesConfig", image_ids: Collection[str], device: str) 
 
     from anonymization.detectors import face_detector
 
-    detector = face_detector(config.detector, config.score, device)
+    detector = face_detector(config.detector, config.score, device, "coco-keypoints", "FILE.json")
     detector(np.zeros((64, 64, 3), np.uint8))  # a model that does not work says so now, not in every worker
     return partial(detected_faces, detector)
 
@@ -245,8 +245,7 @@ def read_boxes(path: Path, score: float, image_ids: Collection[str]) -> dict[str
 
     Args:
         path: JSON of {image id: boxes} or {image id: {"boxes": boxes}}; a box is x0, y0, x1, y1 in pixels and maybe a
-            score, else its score is 1. ``_leftImg8bit.png`` at the end of an id does not count: detectron2, on which
-            the authors' code runs, has it in the ids of Cityscapes.
+            score, else its score is 1.
         score: the least score of a box.
         image_ids: of the images that have people.
 
@@ -258,7 +257,7 @@ def read_boxes(path: Path, score: float, image_ids: Collection[str]) -> dict[str
     """
     import numpy as np
 
-    from datamodules.files import read_json
+    from datamodules.files import image_of, read_json
 
     content = read_json(path, "faces.detector says that it holds face boxes")
     faces = {}
@@ -266,7 +265,10 @@ def read_boxes(path: Path, score: float, image_ids: Collection[str]) -> dict[str
         for image_id, entry in content.items():
             boxes = entry["boxes"] if isinstance(entry, dict) else entry
             scored = np.array([[*box, 1.0][:5] for box in boxes], np.float32).reshape(-1, 5)
-            faces[image_id.removesuffix(".png").removesuffix("_leftImg8bit")] = scored[scored[:, 4] >= score]
+            image = image_of(image_id)
+            if image in faces:
+                raise ValueError(f"image {image} is there twice")
+            faces[image] = scored[scored[:, 4] >= score]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not of the form {{image id: [[x0, y0, x1, y1], ...]}}: {error!r}") from None
     if image_ids and not any(image_id in faces for image_id in image_ids):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from errors import UserError, script
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.table import Table
 
     from configs import Config
@@ -166,7 +168,7 @@ def write(
         if config.data.layout == "cityscapes":
             files = [write_cityscapes_results(predictions, classes, output)]
         else:
-            files = write_coco_results(predictions, category_ids(datamodule), output)
+            files = write_coco_results(predictions, *own_ids(datamodule, predictions), output)
         write_matches(output / "matches.npz", module.matches)
         write_atomically(output / "metrics.json", json.dumps(content, indent=2) + "\n")
     except OSError as error:
@@ -174,19 +176,20 @@ def write(
     print(f"metrics in {output / 'metrics.json'}; predictions in {', '.join(map(str, files))}")
 
 
-def category_ids(datamodule: "DetectionDataModule") -> dict[int, int]:
-    """Return the dataset's own category ids of labels 1..K, as its file in COCO's format has them."""
+def own_ids(datamodule: "DetectionDataModule", image_ids: "Iterable[str]") -> tuple[dict[str, Any], dict[int, int]]:
+    """Return the dataset's own ids of images and of labels 1..K, as its file in COCO's format has them."""
     from datamodules.files import read_json
 
     sources = datamodule.sources(datamodule.config.val_split, "none")
     file = next((path for path in sources if path.suffix == ".json" and path.exists()), None)
-    if file is None:  # BDD100K's bitmasks: categories 1 to 8
-        ids = {name: id_ for id_, name in enumerate(type(datamodule).classes, start=1)}
+    if file is None:  # BDD100K's bitmasks: categories 1 to 8, and images by name
+        images = {id_: id_ for id_ in image_ids}
+        categories = {name: id_ for id_, name in enumerate(type(datamodule).classes, start=1)}
     else:
-        ids = {
-            category["name"]: category["id"] for category in read_json(file, "it names the categories")["categories"]
-        }
-    return {label: ids[name] for label, name in enumerate(datamodule.classes, start=1)}
+        content = read_json(file, "it names the images and categories")
+        images = {str(image["id"]): image["id"] for image in content["images"]}
+        categories = {category["name"]: category["id"] for category in content["categories"]}
+    return images, {label: categories[name] for label, name in enumerate(datamodule.classes, start=1)}
 
 
 if __name__ == "__main__":

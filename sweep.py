@@ -202,8 +202,13 @@ def _check_settings(path: Path, cells: list[Cell]) -> "list[tuple[Cell, Config, 
 
 
 def _config(cell: Cell, read_config: Any) -> "Config":
+    from configs import Config
+
     start = next((i for i, item in enumerate(cell.command) if item.endswith(".py")), len(cell.command))
-    return read_config(cell.command[start + 1 :])
+    config = read_config(cell.command[start + 1 :])
+    if not isinstance(config, Config):
+        raise UserError("trains a generator; a sweep is of detectors, so give train.py its config by itself")
+    return config
 
 
 def _short(cell: Cell) -> str:

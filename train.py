@@ -145,7 +145,7 @@ def train(config: "Config") -> None:
         write_matches(run_dir / "matches.npz", module.matches)
         path = write_results(run_dir, config, measured | {"commit": code})
         tracking.finish(config, run_dir)
-        print(f"{module.main_metric} {metrics[module.main_metric]:.1f}; results in {path}")
+        print(f"{module.main_metric} {score.item():.1f}; results in {path}")
 
 
 def train_generator(config: "GeneratorExperiment") -> None:

@@ -189,8 +189,7 @@ class _People:
         if hidden:
             # A pixel of the image is replaced whole, but of the pixels of an enlarged crop that it becomes, the mask
             # may have the first alone. What is left would show the person, or nothing.
-            if len(regions):
-                self.masks = regions.masks | torch.stack([self._covered(person) for person in range(len(regions))])
+            self.masks = regions.masks | torch.stack([self._covered(person) for person in range(len(regions))])
             self.surroundings = composite.Pixels(images)  # 0 where somebody is not shown
             self.shown = composite.Pixels([torch.full_like(image, 255) for image in images])
             for person in range(len(regions)):

@@ -34,7 +34,8 @@ from anonymization.generators.base import Generator, LatentGenerator
 from anonymization.methods.base import Crops
 from anonymization.methods.histogram import RealisticHM
 from anonymization.methods.latent_optimization import RealisticHMLO
-from anonymization.methods.realistic import CHUNK, Realistic
+from anonymization.methods.realistic import Realistic
+from anonymization.options import Generators
 from anonymization.regions import Regions, body_regions
 from benchmarks.peak import peak_memory
 from datamodules.streetscenes.scene import draw_scene
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=32)
     parser.add_argument("--authors-people", type=int, default=2, help="of them, for the authors' way")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--chunk", type=int, default=CHUNK, help="people at once")
+    parser.add_argument("--chunk", type=int, default=Generators.chunk, help="people at once")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--output", type=Path, help="JSON file for the numbers")

@@ -41,8 +41,21 @@ LIMITS = {
     "optimizer.momentum": (0, None),
     "optimizer.weight_decay": (0, None),
     "optimizer.steps": (1, None),
+    "optimizer.batch_size": (1, None),
     "optimizer.warmup_steps": (0, None),
     "trainer.max_steps": (1, None),
+    "generator.smallest": (0, None),
+    "generator.held_out": (0, 1),
+    "generator.lr": (0, None),
+    "generator.ema": (0, 1),
+    **dict.fromkeys(
+        (
+            *("generator.stride", "generator.output_stride", "generator.blocks", "generator.latent", "generator.style"),
+            *("generator.mapping", "generator.centers", "generator.steps", "generator.r1_every"),
+            *("generator.path_length_every", "generator.samples"),
+        ),
+        (1, None),
+    ),
 }
 
 # Arguments of Lightning's Trainer that a run has its own of, by the keys that say more of them.

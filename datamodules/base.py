@@ -40,8 +40,9 @@ class Batch(NamedTuple):
         images: uint8 [3, H, W] each.
         targets: a dict each. In training as torchvision's detectors take it: ``boxes`` float32 [N, 4],
             ``labels`` int64 [N], ``masks`` uint8 [N, H, W] or ``keypoints`` float32 [N, 17, 3], without crowds.
-            In validation as `metrics` takes it: with crowds, ``iscrowd`` bool [N], ``area`` float32 [N],
-            ``masks`` as COCO RLEs, ``size`` (height, width). Always ``image_id`` str.
+            In validation as `metrics` takes it: ``boxes`` float64 [N, 4] with crowds, ``iscrowd`` bool [N], ``area``
+            float64 [N], ``masks`` as COCO RLEs, ``void`` as `Record` has it, ``size`` (height, width). Always
+            ``image_id`` str.
         regions: what to anonymize; None in validation and for the condition ``original``.
     """
 

@@ -83,7 +83,7 @@ class _CocoDataModule(DetectionDataModule):
     ) -> dict[int, list[Annotation]]:
         """Find the people to anonymize: by image id, annotations with at least one labelled keypoint.
 
-        They are these in the instances task too (PROTOCOL: regions).
+        They are these in the instances task too, as in the authors' code.
 
         Args:
             split: train or val.

@@ -117,4 +117,4 @@ def _command(config: Config, output: Path) -> str:
         *(f"generators.{key}={getattr(config.generators, key)}" for key in keys),
         f"output={output}",
     ]
-    return shlex.join(["python", "anonymize.py", "--config", f"configs/{config.name}.yaml", *arguments])
+    return shlex.join(["python", "anonymize.py", "--config", "FILE", *arguments])

@@ -43,6 +43,11 @@ def naming(path: Path, item: str) -> Iterator[None]:
         raise UserError(f"{path}: {item}: {error}") from None
 
 
+def image_of(key: str) -> str:
+    """Name the image of a key in the authors' files: in the ids of Cityscapes detectron2 leaves the file name's end."""
+    return key.removesuffix("_leftImg8bit.png")
+
+
 def read_face_boxes(path: Path) -> dict[str, list[list[float]]]:
     """Read the authors' ``face_boxes_train.json`` for Cityscapes and BDD100K.
 
@@ -58,7 +63,7 @@ def read_face_boxes(path: Path) -> dict[str, list[list[float]]]:
     faces = {}
     for id_, boxes in content.items():
         with naming(path, f"image {id_}"):
-            image = id_.removesuffix("_leftImg8bit.png")
+            image = image_of(id_)
             if image in faces:
                 raise ValueError("is there twice")
             faces[image] = [face_box(box) for box in boxes]

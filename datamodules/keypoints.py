@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datamodules.files import naming, read_json
+from datamodules.files import image_of, naming, read_json
 from datamodules.record import Record
 from datamodules.values import numbers
 from errors import UserError
@@ -63,7 +63,7 @@ def read_keypoints(path: Path, image_ids: Collection[str]) -> dict[str, Poses]:
         raise UserError(f"{path}: not of the form {{image id: [[17 × (x, y, score)], ...]}}")
     keypoints = {}
     for key, entry in content.items():
-        image = key.removesuffix("_leftImg8bit.png")
+        image = image_of(key)
         with naming(path, f"image {key}"):
             rows = entry["keypoints"] if isinstance(entry, dict) else entry
             joints = numbers(rows).astype(np.float32).reshape(len(rows), 17, 3)

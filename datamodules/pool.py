@@ -45,7 +45,7 @@ def process_map(
         results = pool.map(_call, items, chunksize=1 + len(items) // 10_000)
         yield from _progress(results, len(items), description)
     except BrokenProcessPool:
-        raise UserError("a worker process was killed (out of memory?); the same command goes on from here") from None
+        raise UserError("a worker process was killed (out of memory? fewer workers need less)") from None
     finally:
         pool.shutdown(cancel_futures=True)
 

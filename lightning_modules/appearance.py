@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+CHANNELS = (16, 32, 64, 96)  # of each level
+
 
 class AppearanceEncoder(nn.Module):
     """The posterior of z given a person: the encoder of a conditional variational autoencoder (Zhu et al. 2017).
@@ -15,15 +17,14 @@ class AppearanceEncoder(nn.Module):
     Args:
         unshuffle: Pixels per side of the picture that are one pixel of the network's input.
         latent: Length of z.
-        channels: Of each level.
     """
 
-    def __init__(self, unshuffle: int, latent: int, channels: tuple[int, ...] = (16, 32, 64, 96)) -> None:
+    def __init__(self, unshuffle: int, latent: int) -> None:
         super().__init__()
         self.unshuffle = unshuffle
-        widths = [4 * unshuffle**2, *channels]
+        widths = [4 * unshuffle**2, *CHANNELS]
         self.convolutions = nn.ModuleList(nn.Conv2d(n, m, 3, stride=2, padding=1) for n, m in pairwise(widths))
-        self.posterior = nn.Linear(2 * channels[-1], 2 * latent)
+        self.posterior = nn.Linear(2 * CHANNELS[-1], 2 * latent)
         for convolution in self.convolutions:
             nn.init.kaiming_normal_(convolution.weight, 0.2)
 

@@ -75,7 +75,7 @@ def _spread(x: Tensor) -> Tensor:
 
 
 def augment(pictures: Tensor, conditions: Tensor, unshuffle: int) -> tuple[Tensor, Tensor]:
-    """Mirror, shift and cut out pictures and their conditions alike (differentiable augmentation, Zhao et al. 2020).
+    """Shift and cut out pictures and their conditions alike (differentiable augmentation, Zhao et al. 2020).
 
     Mirroring is left to the data, whose limbs have sides. Colours are left alone: the generator has to learn them.
     """

@@ -25,7 +25,6 @@ from lightning_modules.appearance import AppearanceEncoder, divergence
 from lightning_modules.discriminator import Discriminator, augment
 from lightning_modules.features import DetectorFeatures
 
-MEAN_DECAY = 0.998  # of the running mean of w (DeepPrivacy2's value)
 FREE_NATS = 20.0  # that a latent may keep of a person at no cost, or it would begin by keeping nothing
 SAMPLES = 20_000  # latents that the cluster centres are found among
 
@@ -129,10 +128,8 @@ class GeneratorModule(LightningModule):
         self.log_dict({k: v.detach().float() for k, v in logged.items()}, prog_bar=True, batch_size=len(crops))
 
     def _sample(self, count: int) -> Tensor:
-        """Draw w for ``count`` people and follow its mean."""
-        w = self.generator.mapping(torch.randn(count, self.config.latent, device=self.device))
-        self.generator.mean.lerp_(w.detach().float().mean(0), 1 - MEAN_DECAY)
-        return w
+        """Draw w for ``count`` people."""
+        return self.generator.mapping(torch.randn(count, self.config.latent, device=self.device))
 
     def _fake(self, view: "_View", w: Tensor) -> Tensor:
         return self._drawn(view, self.generator.encode_inputs(view.inputs), w)
@@ -216,7 +213,6 @@ class GeneratorModule(LightningModule):
             z = torch.randn(SAMPLES, self.config.latent, generator=random).to(self.device)
             w = generator.mapping(z)
             means, _ = kmeans2(w.cpu().numpy(), self.config.centers, minit="++", rng=self.seed)
-            generator.mean.copy_(w.mean(0))
             generator.centers = w[torch.cdist(torch.from_numpy(means).to(w), w).argmin(1)]
         return generator
 

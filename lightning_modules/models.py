@@ -30,7 +30,7 @@ from configs import ModelConfig
 from errors import UserError, nearest
 from lightning_modules.mishaps import NO_TENSORS
 
-# The small models train on a CPU: DESIGN measured that the stock heads cost most of a step at 160 × 320 pixels, and
+# The small models train on a CPU: the stock heads cost most of a step at 160 × 320 pixels, and
 # with narrow heads the backbone does, so all are narrow. A step of four such images takes 0.6 s on a core.
 # People there are a few cells of the FPN's finest level wide. So every region is pooled from the stem too, which has
 # twice that resolution, and with one sample a bin: torchvision's four take a fifth of a step and show nothing more.
@@ -238,7 +238,8 @@ def build_model(config: ModelConfig, num_classes: int) -> GeneralizedRCNN:
     These are float [N, 1, 28, 28] probabilities in the predicted boxes.
 
     Args:
-        config: which one, and its sizes; ``weights`` says only whether the first stages are frozen.
+        config: which one, and its sizes; ``weights`` says only whether the first stages are frozen, and how the
+            backbone normalises.
         num_classes: with the background.
 
     Raises:

@@ -126,13 +126,13 @@ class PeoplePanel(Callback):
                 _log_image(trainer, "images/people", picture, "drawn, seen, generated")
 
 
-def sheet(images: list[Tensor], columns: int = 2) -> Tensor:
-    """Lay uint8 images [3, H_i, W_i] out as one [3, H, W], padded with white to the largest."""
+def sheet(images: list[Tensor]) -> Tensor:
+    """Lay uint8 images [3, H_i, W_i] out in two columns as one [3, H, W], padded with white to the largest."""
     height, width = (max(image.shape[d] for image in images) for d in (-2, -1))
     canvas = torch.full((len(images), 3, height, width), 255, dtype=torch.uint8)
     for place, image in zip(canvas, images, strict=True):
         place[:, : image.shape[-2], : image.shape[-1]] = image
-    return make_grid(canvas, nrow=columns, padding=4, pad_value=255)
+    return make_grid(canvas, nrow=2, padding=4, pad_value=255)
 
 
 def draw_prediction(image: Tensor, prediction: dict[str, Any], classes: tuple[str, ...]) -> Tensor:

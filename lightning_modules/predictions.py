@@ -65,14 +65,17 @@ class KeepPredictions(Callback):
             self.by_image = {image: prediction for shard in shards for image, prediction in shard.items()}
 
 
-def write_coco_results(predictions: Mapping[str, dict], category_ids: Mapping[int, int], folder: Path) -> list[Path]:
+def write_coco_results(
+    predictions: Mapping[str, dict], image_ids: Mapping[str, Any], category_ids: Mapping[int, int], folder: Path
+) -> list[Path]:
     """Write ``coco_bbox.json``, ``coco_segm.json``, ``coco_keypoints.json``: COCO's results format.
 
     A file each, as pycocotools' ``loadRes`` takes an object's area from its box where both box and mask are there.
     Scores are the boxes' own, for keypoints too. Coordinates are pixels, not rounded.
 
     Args:
-        predictions: image id -> prediction as `metrics` takes it. Ids that are numbers are written as numbers.
+        predictions: image id -> prediction as `metrics` takes it.
+        image_ids: image id -> the dataset's own, a number or text.
         category_ids: label -> the dataset's own id.
         folder: to write to; it must exist.
 
@@ -82,14 +85,14 @@ def write_coco_results(predictions: Mapping[str, dict], category_ids: Mapping[in
     files = []
     first = next(iter(predictions.values()))
     for iou_type in (iou_type for iou_type, key in COCO_KEYS.items() if key in first):
-        results = [r for image, p in predictions.items() for r in _coco_results(image, p, category_ids, iou_type)]
+        results = [r for i, p in predictions.items() for r in _coco_results(image_ids[i], p, category_ids, iou_type)]
         files.append(folder / f"coco_{iou_type}.json")
         write_atomically(files[-1], json.dumps(results))
     return files
 
 
 def _coco_results(
-    image_id: str, prediction: dict[str, Any], category_ids: Mapping[int, int], iou_type: str
+    image_id: Any, prediction: dict[str, Any], category_ids: Mapping[int, int], iou_type: str
 ) -> Iterator[dict[str, Any]]:
     if iou_type == "bbox":
         boxes = prediction["boxes"].double()
@@ -101,7 +104,7 @@ def _coco_results(
     ((key, values),) = values.items()
     for label, score, value in zip(prediction["labels"].tolist(), prediction["scores"].tolist(), values, strict=True):
         yield {
-            "image_id": int(image_id) if image_id.isdigit() else image_id,
+            "image_id": image_id,
             "category_id": category_ids[label],
             key: value,
             "score": score,

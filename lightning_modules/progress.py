@@ -1,6 +1,7 @@
 """Progress for people: Lightning's rich bar on a terminal, plain lines in a log file."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -32,7 +33,7 @@ class LineProgress(Callback):
             rate = (time.monotonic() - self._started) / (step - self._first_step)
             shown = {name: trainer.callback_metrics.get(f"train/{name}") for name in SHOWN}
             losses = "  ".join(f"{name} {value.item():.3f}" for name, value in shown.items() if value is not None)
-            left = time.strftime("%H:%M:%S", time.gmtime(rate * (steps - step)))
+            left = timedelta(seconds=round(rate * (steps - step)))
             pl_module.print(f"step {step // counted}/{steps // counted}  {losses}  {left} left", flush=True)
 
 

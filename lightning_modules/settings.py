@@ -52,9 +52,10 @@ def fit_to_machine(config: Config) -> Config:
             steps=optimizer.steps and round(optimizer.steps / scale),
             batch_size=images,
         )
+        steps = trainer.get("max_steps", optimizer.steps)
         rank_zero_only(print)(
             f"{images} images a step instead of {reference}: by the linear rule learning rate {optimizer.lr:g}, "
-            f"warm-up over {optimizer.warmup_steps} steps, {trainer.get('max_steps', optimizer.steps)} steps in all"
+            f"warm-up over {optimizer.warmup_steps} steps" + (f", {steps} steps in all" if steps else "")
         )
     if optimizer.steps is not None:
         trainer.setdefault("max_steps", optimizer.steps)

@@ -163,7 +163,8 @@ def test_reading_both_layouts(tmp_path):
     np.testing.assert_array_equal(boxes["8"], np.array([[5, 6, 7, 8, 0.9]], np.float32))
     with pytest.raises(UserError, match=r"boxes\.json: none of its image ids is one of this split's, such as '9'"):
         read_boxes(path, 0.3, ["9"])
-    for wrong in ("[[1, 2, 3, 4]]", '{"7": [[1, 2, 3]]}', '{"7": {"box": []}}', '{"7": 3}'):
+    twice = '{"7": [[1, 2, 3, 4]], "7_leftImg8bit.png": []}'
+    for wrong in (twice, "[[1, 2, 3, 4]]", '{"7": [[1, 2, 3]]}', '{"7": {"box": []}}', '{"7": 3}'):
         path.write_text(wrong)
         with pytest.raises(UserError, match=r"boxes\.json: not of the form"):
             read_boxes(path, 0.3, ["7"])

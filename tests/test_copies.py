@@ -151,7 +151,7 @@ def test_another_copy_is_refused(config, copy, tmp_path, overrides, message):
     mistaken = config(*overrides)
     with pytest.raises(UserError, match=message) as error:
         train(mistaken)
-    assert "python anonymize.py --config configs/quickstart.yaml data.root=" in str(error.value)
+    assert "python anonymize.py --config FILE data.root=" in str(error.value)
     assert f"condition={mistaken.condition}" in str(error.value)
     assert not (tmp_path / "outputs").exists()  # the folder is free for the same run without the mistake
 

@@ -27,13 +27,14 @@ class FaceDetector(Protocol):
         ...
 
 
-def face_detector(name: str, score: float, device: str = "cpu") -> FaceDetector:
+def face_detector(name: str, score: float, device: str = "cpu", *others: str) -> FaceDetector:
     """Make a detector.
 
     Args:
         name: "centerface", or "torchscript:PATH" for a model file.
         score: the least score of a face, in [0, 1].
         device: "cpu", or "cuda" with an optional ":index".
+        others: what else the name could be, for the message that it is none.
 
     Raises:
         UserError: for an unknown name, a score out of range, or where a package, file or device is missing.
@@ -49,7 +50,7 @@ def face_detector(name: str, score: float, device: str = "cpu") -> FaceDetector:
         from anonymization.detectors.torchscript import TorchScript
 
         return TorchScript(path, score, device)
-    raise UserError(f"faces.detector: unknown detector '{name}'{nearest(name, NAMES)}")
+    raise UserError(f"faces.detector: unknown detector '{name}'{nearest(name, (*NAMES, *others))}")
 
 
 def file_digest(name: str) -> str | None:

@@ -20,9 +20,7 @@ OWN = ".safetensors"  # how the files of the project's own network end
 KINDS = ("torchscript", "deep_privacy2", "diffusers")
 
 
-def load_generator(
-    key: str, spec: str | None, crop: tuple[int, int], diffusers: Diffusers | None = None
-) -> "Generator":
+def load_generator(key: str, spec: str, crop: tuple[int, int], diffusers: Diffusers | None = None) -> "Generator":
     """Load what a config names, on the CPU.
 
     Args:
@@ -32,11 +30,9 @@ def load_generator(
         diffusers: How "diffusers:" draws; None for the defaults.
 
     Raises:
-        UserError: There is no value, or it names no generator; a package or file is missing or is not what it should
+        UserError: It names no generator; a package or file is missing or is not what it should
             be; or the generator is for other crops.
     """
-    if spec is None:
-        raise UserError(f"{key}: is missing; realistic conditions need a generator: see docs/generators.md")
     try:
         generator = _load(spec, crop, diffusers or Diffusers())
     except UserError as error:

@@ -116,7 +116,6 @@ class UNetGenerator(nn.Module):
         self.crop = tuple(a.crop)
         self.name = "untrained"
         self.mapping = Mapping(a.latent, a.style, a.mapping)
-        self.register_buffer("mean", torch.zeros(a.style))  # running mean of w
         self.register_buffer("centers", torch.zeros(centers, a.style))
         self.stem = nn.Conv2d(a.inputs, a.channels[0], 3, padding=1)
         widths = [a.channels[0], *a.channels]
@@ -196,6 +195,7 @@ class UNetGenerator(nn.Module):
             with safe_open(path, framework="pt") as file:
                 content = json.loads((file.metadata() or {})["architecture"])
                 weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            weights.pop("mean", None)  # of w, which nothing read: older files have it
             architecture = Architecture(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
             generator = cls(architecture, len(weights["centers"]))
             generator.load_state_dict(weights)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from anonymization.generators.base import Context, LatentGenerator
 from anonymization.methods.base import Crops
-from anonymization.methods.realistic import CHUNK, Realistic, checked, composite, precision
+from anonymization.methods.realistic import Realistic, checked, composite, precision
+from anonymization.options import Generators
 from errors import UserError
 
 # Hukkelås & Lindseth 2023: at most so many steps of Adam at its default rates, until the distance is under this.
@@ -36,7 +37,7 @@ class RealisticHMLO(Realistic):
 
     generator: LatentGenerator
 
-    def __init__(self, generator: LatentGenerator, chunk: int = CHUNK) -> None:
+    def __init__(self, generator: LatentGenerator, chunk: int = Generators.chunk) -> None:
         if not isinstance(generator, LatentGenerator):
             raise UserError(f"realistic_hm_lo needs a generator with a latent space: {generator.name} has none")
         super().__init__(generator, chunk)

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from anonymization.generators.base import Context, Generator
 from anonymization.methods.base import Crops
+from anonymization.options import Generators
 from errors import UserError
-
-CHUNK = 32  # people generated at once
 
 
 class Realistic:
@@ -23,7 +22,7 @@ class Realistic:
         chunk: People at once, at most; halved whenever the device's memory does not suffice.
     """
 
-    def __init__(self, generator: Generator, chunk: int = CHUNK) -> None:
+    def __init__(self, generator: Generator, chunk: int = Generators.chunk) -> None:
         self.generator = generator
         self.chunk = chunk
         self._device: torch.device | None = None

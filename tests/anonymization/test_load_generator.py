@@ -55,11 +55,6 @@ def test_generator_for_other_crops(own):
         load_generator(KEY, str(own), (288, 160))
 
 
-def test_no_value():
-    with pytest.raises(UserError, match=r"^generators\.face: is missing; .*docs/generators\.md$"):
-        load_generator("generators.face", None, (128, 128))
-
-
 @pytest.mark.parametrize(
     "spec, problem",
     [

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from configs import load_config
 from datamodules.layouts import LAYOUTS
 from datamodules.record import decode
-from evaluate import category_ids
+from evaluate import own_ids
 from lightning_modules.predictions import write_cityscapes_results, write_coco_results
 from metrics.rle import encode
 
@@ -78,7 +78,7 @@ def metric_values(datamodule, predictions, targets):
 def test_pycocotools_scores_the_files_the_same(streetscenes, tmp_path, layout):
     datamodule, predictions, targets = read(layout, streetscenes["coco"], tmp_path)
     values = metric_values(datamodule, predictions, targets)
-    files = write_coco_results(predictions, category_ids(datamodule), tmp_path)
+    files = write_coco_results(predictions, *own_ids(datamodule, predictions), tmp_path)
     assert [file.name for file in files] == [f"coco_{iou_type}.json" for iou_type in datamodule.iou_types]
     task = "instances" if layout == "coco_instances" else "person_keypoints"
     for file, iou_type in zip(files, datamodule.iou_types, strict=True):
@@ -97,9 +97,25 @@ def test_ids_are_the_datasets_own_when_classes_are_left_out(streetscenes, tmp_pa
     datamodule, _, _ = read("coco_instances", streetscenes["coco"], tmp_path, "data.ignore_classes=[person, bus]")
     file = streetscenes["coco"] / "annotations" / "instances_val2017.json"
     names = {c["id"]: c["name"] for c in json.loads(file.read_text())["categories"]}
-    ids = category_ids(datamodule)
+    _, ids = own_ids(datamodule, [])
     assert [names[ids[label]] for label in sorted(ids)] == list(datamodule.classes)
     assert not {"person", "bus"} & set(datamodule.classes)
+
+
+def test_ids_of_images_are_the_datasets_own_text_or_numbers(streetscenes, tmp_path):
+    file = streetscenes["coco"] / "annotations" / "instances_val2017.json"
+    text = tmp_path / "annotations" / file.name
+    text.parent.mkdir()
+    content = json.loads(file.read_text())
+    for item, key in [(i, "id") for i in content["images"]] + [(a, "image_id") for a in content["annotations"]]:
+        item[key] = f"{item[key]:06}"
+    text.write_text(json.dumps(content))
+    (tmp_path / "val2017").symlink_to(streetscenes["coco"] / "val2017")
+    for root, path in ((streetscenes["coco"], file), (tmp_path, text)):
+        datamodule, predictions, _ = read("coco_instances", root, tmp_path)
+        (written, *_) = write_coco_results(predictions, *own_ids(datamodule, predictions), tmp_path)
+        found = {result["image_id"] for result in json.loads(written.read_text())}
+        assert found and found <= {image["id"] for image in json.loads(path.read_text())["images"]}
 
 
 def test_cityscapesscripts_scores_the_submission_the_same(streetscenes, tmp_path):
