@@ -136,6 +136,7 @@ def train(config: "Config") -> None:
             "metrics": metrics,
             "best": module.best,
             "steps": trainer.global_step,
+            "images_per_step": config.data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
             "anonymized_regions": regions,
             "generators": datamodule.generators,
             "copy": datamodule.copy and datamodule.copy.as_result(),

@@ -7,6 +7,7 @@ may name a file in ``extends`` that it changes, and so may that; later sources w
 
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,20 @@ INCIDENTAL = (
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
     "trainer.log_every_n_steps",
 )
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a nested config to dotted keys."""
+    keys = {}
+    for key, value in config.items():
+        keys |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return keys
+
+
+def without_effect(condition: str) -> tuple[str, ...]:
+    """Give the beginnings of the keys that say nothing about a run of a condition."""
+    generators = () if parse_condition(condition).generators else ("generators.",)
+    return (*generators, "anonymization.") if condition == "original" else generators
 
 
 # Least and greatest values; the seed's are NumPy's.

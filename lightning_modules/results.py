@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from anonymization.conditions import parse_condition
-from configs import INCIDENTAL, Config, Experiment, load_config
+from configs import INCIDENTAL, Config, Experiment, flat, load_config, without_effect
 from errors import UserError
 from outputs import write_atomically
 
@@ -182,19 +182,5 @@ def device_name(device: torch.device) -> str:
 
 def _essential(config: Experiment) -> dict[str, Any]:
     """Flatten a config to dotted keys, without what is incidental, or is nothing to the condition."""
-    flat = {}
-
-    def walk(prefix: str, node: Any) -> None:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                walk(f"{prefix}.{key}" if prefix else key, value)
-        else:
-            flat[prefix] = node
-
-    walk("", asdict(config))
-    incidental = list(INCIDENTAL)
-    if isinstance(config, Config) and not parse_condition(config.condition).generators:
-        incidental.append("generators.")
-    if isinstance(config, Config) and config.condition == "original":
-        incidental.append("anonymization.")
-    return {k: v for k, v in flat.items() if not k.startswith(tuple(incidental))}
+    left_out = (*INCIDENTAL, *(without_effect(config.condition) if isinstance(config, Config) else ()))
+    return {key: value for key, value in flat(asdict(config)).items() if not key.startswith(left_out)}

@@ -112,6 +112,7 @@ def write_audit(
     audited = dict(zip(names, process_map(Auditor(copy, manifest, detect), names, workers, "auditing"), strict=True))
     report = {
         "condition": manifest["condition"],
+        "source": manifest["source"],
         "manifest_sha256": sha256(copy / MANIFEST),
         "detector": settings,
         "inside": "the face's centre lies in the box of a region that was anonymized",

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from anonymization.conditions import CONDITIONS, parse_condition
-from configs import INCIDENTAL
+from configs import INCIDENTAL, flat, without_effect
 from reporting.code import same_code
 from reporting.paper import PaperCell, PaperTable, find_table, paper_tables
 from reporting.results import Run
@@ -94,7 +94,8 @@ def _compare(dataset: str, experiment: str, runs: list[Run]) -> Comparison:
     metrics = list(paper.metrics) if paper else _columns(runs)
     conditions = [c for c in CONDITIONS if any(run.condition == c for run in runs) or (paper and c in paper.rows)]
     rows = _with_best([_row(condition, runs, metrics, paper) for condition in conditions])
-    problems += [*_no_original(runs), *_different_settings(runs), *_different_versions(runs), *_gaps(runs, metrics)]
+    problems += [*_no_original(runs), *_different_settings(runs), *_different_people(runs)]
+    problems += [*_different_versions(runs), *_gaps(runs, metrics)]
     problems += per_image_problems(runs, metrics)
     problems += _other_model(runs, paper) if paper else []
     name = dataset if dataset == experiment else f"{dataset}-{experiment}"
@@ -178,32 +179,30 @@ def _no_original(runs: list[Run]) -> list[str]:
 
 
 def _different_settings(runs: list[Run]) -> Iterator[str]:
-    flat = [dict(_settings("", run.config)) | {"steps": run.steps} for run in runs]
-    for key in sorted({key for settings in flat for key in settings}):
-        yield from _disagreement(
-            f"settings differ: {key}",
-            [
-                (run, settings.get(key, "not set"))
-                for run, settings in zip(runs, flat, strict=True)
-                if _matters(key, run)
-            ],
-        )
+    settings = [flat(run.config) | {"steps": run.steps} for run in runs]
+    free = [(*FREE, *without_effect(run.condition)) for run in runs]
+    for key in sorted({key for of_run in settings for key in of_run}):
+        values = [
+            (run, of_run.get(key, "not set"))
+            for run, of_run, left_out in zip(runs, settings, free, strict=True)
+            if not key.startswith(left_out)
+        ]
+        yield from _disagreement(f"settings differ: {key}", values)
 
 
-def _settings(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _settings(f"{prefix}.{key}" if prefix else key, value)
-    else:
-        yield prefix, node
-
-
-def _matters(key: str, run: Run) -> bool:
-    if key.startswith("generators.") and not parse_condition(run.condition).generators:
-        return False
-    if key.startswith("anonymization.") and run.condition == "original":
-        return False
-    return not key.startswith(FREE)
+def _different_people(runs: list[Run]) -> Iterator[str]:
+    """Name generators that are others under one name, and copies of one condition and seed that are not the same."""
+    for key in sorted({key for run in runs for key in run.generators}):
+        values = [(run, run.generators[key]) for run in runs if key in run.generators]
+        yield from _disagreement(f"generators differ: {key}", values)
+    copies: dict[tuple[str, int], list[tuple[Run, str]]] = {}
+    for run in runs:
+        seed = run.config.get("anonymization", {}).get("seed")
+        if run.copy is not None:
+            key = run.condition, run.seed if seed is None else seed
+            copies.setdefault(key, []).append((run, run.copy["sha256"][:12]))
+    for (condition, _), values in copies.items():
+        yield from _disagreement(f"copies differ: {condition}", values)
 
 
 def _different_versions(runs: list[Run]) -> Iterator[str]:

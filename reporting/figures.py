@@ -20,13 +20,13 @@ from reporting.colours import MARKER_SIZE, colour, marker
 from reporting.comparison import Cell, Comparison, Row
 from reporting.findings import (
     SIZES,
-    audit_of,
+    audited,
+    changes_by_amount,
     changes_by_size,
     changes_of,
     main_metric,
     people_metric,
     read_curve,
-    regions_per_image,
     runs_of,
     share_found,
 )
@@ -249,12 +249,9 @@ def delta_by_amount(comparisons: Sequence[Comparison]) -> Figure | None:
     """Draw the change of people's AP on several datasets, ordered by how many regions were anonymized in an image."""
     groups: dict[tuple[str, str, str], list[tuple[float, Row, Cell]]] = {}
     for comparison in comparisons:
-        metric = people_metric(comparison)
-        for row, cell in changes_of(comparison, metric):
-            known = [a for run in runs_of(comparison, row.condition) if (a := regions_per_image(run)) is not None]
-            if known:
-                key = comparison.name, in_words(metric), row.region
-                groups.setdefault(key, []).append((fmean(known), row, cell))
+        for change in changes_by_amount(comparison):
+            key = comparison.name, in_words(people_metric(comparison)), change[1].region
+            groups.setdefault(key, []).append(change)
     if len({name for name, *_ in groups}) < 2:
         return None
     amounts = {key: fmean(amount for amount, *_ in group) for key, group in groups.items()}
@@ -282,11 +279,7 @@ def utility_against_privacy(comparison: Comparison, audits: Sequence[dict[str, A
             runs that trained on a copy, for those of the audited copy alone.
     """
     metric = people_metric(comparison) or main_metric(comparison)
-    found = {}
-    for row in comparison.rows:
-        audit = audit_of(runs_of(comparison, row.condition), audits)
-        if audit and metric in row.cells and audit["before"]["inside"]:
-            found[row.condition] = audit
+    found = audited(comparison, audits)
     if not found:
         return None
     shown = {"original", *found}

@@ -23,6 +23,7 @@ SIZES = {
     "val/bbox/AP_l": "large\n> 96²",
 }
 RESAMPLES = 2000  # of the images of an audit
+AUDIT = ("condition", "source", "manifest_sha256", "before", "after", "per_image")  # what is needed of an audit.json
 
 
 def read_audits(paths: Iterable[Path]) -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ def read_audits(paths: Iterable[Path]) -> list[dict[str, Any]]:
         file = path / "audit.json" if path.is_dir() else path
         try:
             audit = json.loads(file.read_text())
-            audits.append({key: audit[key] for key in ("condition", "manifest_sha256", "before", "after", "per_image")})
+            audits.append({key: audit[key] for key in AUDIT})
         except FileNotFoundError:
             raise UserError(f"{file} does not exist; python audit.py DIR writes it") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -67,12 +68,11 @@ def read_curve(run: Run, metric: str) -> dict[int, float]:
 
 def regions_per_image(run: Run) -> float | None:
     """Say how many regions were anonymized in a training image on average; None where the results do not say it."""
-    if run.anonymized_regions is None or not run.steps:
-        return None
     if run.copy is not None:  # each image counted once
-        return run.anonymized_regions / run.copy["images"] if "images" in run.copy else None
-    batches = run.steps * (run.config.get("trainer", {}).get("accumulate_grad_batches") or 1)
-    return run.anonymized_regions / (batches * run.config["data"]["batch_size"])
+        images = run.copy.get("images")
+    else:
+        images = run.steps and run.images_per_step and run.steps * run.images_per_step
+    return run.anonymized_regions / images if images and run.anonymized_regions is not None else None
 
 
 def main_metric(comparison: Comparison) -> str:
@@ -96,6 +96,16 @@ def changes_of(comparison: Comparison, metric: str | None) -> list[tuple[Row, Ce
     return [(r, r.cells[metric]) for r in comparison.rows if metric in r.cells and r.cells[metric].delta is not None]
 
 
+def changes_by_amount(comparison: Comparison) -> list[tuple[float, Row, Cell]]:
+    """The changes of people's AP, each with the regions in an image on average, where that is known."""
+    changes = []
+    for row, cell in changes_of(comparison, people_metric(comparison)):
+        known = [a for run in runs_of(comparison, row.condition) if (a := regions_per_image(run)) is not None]
+        if known:
+            changes.append((fmean(known), row, cell))
+    return changes
+
+
 def changes_by_size(runs: list[Run], originals: list[Run]) -> dict[str, Cell]:
     """The cells of box AP by size, which not every table has."""
     metrics = [m for m in SIZES if all(m in run.metrics for run in (*runs, *originals))]
@@ -105,12 +115,22 @@ def changes_by_size(runs: list[Run], originals: list[Run]) -> dict[str, Cell]:
 
 
 def audit_of(runs: list[Run], audits: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Find the audit of the runs' condition; of runs on copies, that of one of their copies."""
+    """Find the audit of the runs' condition: of one of their copies, or else of a copy of a folder of their name."""
     copies = {run.copy["sha256"] for run in runs if run.copy is not None}
+    roots = {Path(run.config["data"].get("root", "")).name for run in runs}
     for audit in audits:
-        if runs and audit["condition"] == runs[0].condition and (not copies or audit["manifest_sha256"] in copies):
+        is_theirs = audit["manifest_sha256"] in copies if copies else roots == {Path(audit["source"]).name}
+        if runs and audit["condition"] == runs[0].condition and is_theirs:
             return audit
     return None
+
+
+def audited(comparison: Comparison, audits: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The audit of each condition that has one, by condition: of an image with faces, under a condition with an AP."""
+    metric = people_metric(comparison) or main_metric(comparison)
+    found = {row.condition: audit_of(runs_of(comparison, row.condition), audits) for row in comparison.rows}
+    with_ap = {row.condition for row in comparison.rows if metric in row.cells}
+    return {c: audit for c, audit in found.items() if audit and audit["before"]["inside"] and c in with_ap}
 
 
 def share_found(audit: dict[str, Any]) -> tuple[float, float, float]:

@@ -24,7 +24,7 @@ from reporting.colours import colour
 from reporting.comparison import Cell, Comparison, Row
 from reporting.findings import main_metric, people_metric
 from reporting.results import Run
-from reporting.sentences import answer, basis, beside_paper, describe, describe_overview
+from reporting.sentences import answer, basis, beside_paper, describe, describe_overview, same_people
 from reporting.significance import METHOD
 from reporting.tables import Entry, headings, legend, paper_grid, paper_legend, results_grid, title
 from threads import one_thread
@@ -110,6 +110,7 @@ def write_page(
             "tables": list(_tables(comparison)),
             "legend": legend(comparison),
             "changes": list(_change_tables(comparison)),
+            "same_people": same_people(comparison),
             "paper": _paper(comparison),
             "figures": [
                 _figure(path, describe(key, comparison, audits), output)
@@ -277,13 +278,16 @@ def _setting(runs: Sequence[Run]) -> str:
             found.append("" if node is None else str(node))
         return " or ".join(filter(None, dict.fromkeys(found)))
 
-    steps = " or ".join(dict.fromkeys(str(run.steps) for run in runs if run.steps is not None))
+    steps, images = (
+        " or ".join(dict.fromkeys(str(n) for run in runs if (n := getattr(run, key)) is not None))
+        for key in ("steps", "images_per_step")
+    )
     parts = {
         "dataset": values("data", "name"),
         "model": values("model", "name"),
         "trained from": values("model", "weights"),
         "steps": steps,
-        "images a step": values("data", "batch_size"),
+        "images a step": images,
         "precision": values("trainer", "precision"),
     }
     return "; ".join(f"{name} {value}" for name, value in parts.items() if value)

@@ -26,9 +26,11 @@ class Run:
     seed: int
     metrics: dict[str, float]  # AP in percent by name, e.g. ``val/segm/AP_person``; without what has no ground truth
     steps: int | None = None
+    images_per_step: int | None = None  # of all devices
     config: dict[str, Any] = field(default_factory=dict)  # resolved, nested
     versions: dict[str, str] = field(default_factory=dict)
     commit: str | None = None  # of the code
+    generators: dict[str, str] = field(default_factory=dict)  # names, with digests, by key
     device: str | None = None
     wall_time_s: float | None = None
     anonymized_regions: int | None = None
@@ -136,9 +138,11 @@ def _parse(path: Path, content: dict[str, Any]) -> Run:
         seed=int(content["seed"]),
         metrics=metrics,
         steps=content.get("steps"),
+        images_per_step=content.get("images_per_step") or content["config"].get("data", {}).get("batch_size"),
         config=content["config"],
         versions=content.get("versions") or {},
         commit=content.get("commit"),
+        generators=content.get("generators") or {},
         device=content.get("device"),
         wall_time_s=content.get("wall_time_s"),
         anonymized_regions=content.get("anonymized_regions"),

@@ -1,26 +1,26 @@
 """A comparison in sentences: what it found, as strongly as its intervals allow, and what its figures show."""
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Any
 
+from anonymization.conditions import parse_condition
 from reporting.comparison import Cell, Comparison
 from reporting.figures import REGIONS, in_words
 from reporting.findings import (
     SIZES,
-    audit_of,
+    audited,
+    changes_by_amount,
     changes_by_size,
     changes_of,
     main_metric,
     people_metric,
     read_curve,
-    regions_per_image,
     runs_of,
     share_found,
 )
 
 SILENT = {"seeds": "other images", "images": "other seeds"}  # of which intervals over one of them say nothing
-LEAST = 1.0  # AP of originals, in percent, below which a comparison says nothing
+LEAST = 1.0  # AP of originals, in percent, below which differences to it say nothing
 
 
 def answer(comparison: Comparison) -> list[str]:
@@ -28,12 +28,6 @@ def answer(comparison: Comparison) -> list[str]:
     if not runs_of(comparison, "original"):
         return ["No run was trained on originals, so these runs cannot say what anonymization costs."]
     if metrics := _answered(comparison):
-        original = next(row for row in comparison.rows if row.condition == "original")
-        if original.cells[metrics[-1]].mean < LEAST:
-            return [
-                f"Training on originals gives {original.cells[metrics[-1]].mean:.1f} {in_words(metrics[-1])}: where "
-                "next to nothing is learnt, nothing can be lost; train longer, or on more images."
-            ]
         return [_cost(comparison, metric) for metric in metrics]
     return ["There is nothing to compare with the runs on originals."]
 
@@ -47,6 +41,23 @@ def basis(comparisons: Sequence[Comparison]) -> str | None:
     silent = SILENT.get(over[0]) if len(over) == 1 else None
     more = f", which say nothing about {silent}" if silent else ""
     return f"So say 95 % confidence intervals over {', or over '.join(over)}{more}."
+
+
+def same_people(comparison: Comparison) -> str | None:
+    """Say of which conditions all runs have the same generated people; None where there is none.
+
+    Such runs have one seed of the anonymization, as in the paper, or one copy.
+    """
+    conditions = []
+    for row in comparison.rows:
+        seeds = {run.config.get("anonymization", {}).get("seed") for run in runs_of(comparison, row.condition)}
+        if row.runs > 1 and parse_condition(row.condition).generators and len(seeds) == 1 and None not in seeds:
+            conditions.append(row.condition)
+    if not conditions:
+        return None
+    return (
+        f"The runs of {_and(conditions)} differ in training alone: intervals say nothing about other generated people."
+    )
 
 
 def beside_paper(comparison: Comparison) -> str | None:
@@ -78,13 +89,9 @@ def describe_overview(comparisons: Sequence[Comparison]) -> str:
     """Say what the figure of several comparisons shows."""
     points = []
     for comparison in comparisons:
-        metric = people_metric(comparison)
-        for row, cell in changes_of(comparison, metric):
-            known = [a for run in runs_of(comparison, row.condition) if (a := regions_per_image(run)) is not None]
-            if known:
-                amount = f"{fmean(known):.1f} {REGIONS[row.region]} in an image"
-                change = f"{in_words(metric)} {cell.delta:+z.1f} under {row.condition}"
-                points.append(f"{comparison.name} with {amount}, {change}")
+        for amount, row, cell in changes_by_amount(comparison):
+            change = f"{in_words(people_metric(comparison))} {cell.delta:+z.1f} under {row.condition}"
+            points.append(f"{comparison.name} with {amount:.1f} {REGIONS[row.region]} in an image, {change}")
     return f"Change of people's AP by the number of faces or bodies anonymized: {'; '.join(points)}."
 
 
@@ -128,16 +135,19 @@ def _training(comparison: Comparison) -> str:
 
 def _privacy(comparison: Comparison, audits: Sequence[dict[str, Any]]) -> str:
     metric = people_metric(comparison) or main_metric(comparison)
-    points = []
-    for row in comparison.rows:
-        audit = audit_of(runs_of(comparison, row.condition), audits)
-        if audit and audit["before"]["inside"] and metric in row.cells:
-            _, share, _ = share_found(audit)
-            points.append(f"{row.condition} {share:.0f} % and {row.cells[metric].mean:.1f}")
+    means = {row.condition: row.cells[metric].mean for row in comparison.rows if metric in row.cells}
+    points = [
+        f"{condition} {share_found(audit)[1]:.0f} % and {means[condition]:.1f}"
+        for condition, audit in audited(comparison, audits).items()
+    ]
     return f"Faces that are still found, and {in_words(metric)}: {', '.join(points)}."
 
 
 def _cost(comparison: Comparison, metric: str) -> str:
+    (original,) = (row for row in comparison.rows if row.condition == "original")
+    start = f"Training on originals gives {original.cells[metric].mean:.1f} {in_words(metric)}"
+    if original.cells[metric].mean < LEAST:
+        return f"{start}: where next to nothing is learnt, nothing can be lost; train longer, or on more images."
     changes = [(row.condition, cell.delta, cell.interval) for row, cell in changes_of(comparison, metric)]
     changes.sort(key=lambda change: change[1])
     known = [change for change in changes if change[2] is not None]
@@ -156,8 +166,7 @@ def _cost(comparison: Comparison, metric: str) -> str:
         parts.append(f"{conditions} {verb} nothing that these runs can show ({limits} at most)")
     if unknown:
         parts.append(f"too few runs to tell from chance: {_and(unknown)}")
-    (original,) = (row for row in comparison.rows if row.condition == "original")
-    return f"Training on originals gives {original.cells[metric].mean:.1f} {in_words(metric)}; {'; '.join(parts)}."
+    return f"{start}; {'; '.join(parts)}."
 
 
 def _and(words: Sequence[str]) -> str:

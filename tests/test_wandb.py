@@ -121,7 +121,17 @@ def test_two_agents_share_a_sweep_in_which_a_cell_crashes(server, arguments, tmp
         assert run.summary[name] == pytest.approx(value), "the summary is the last validation's"
         assert run.summary[f"best/{name}"] == pytest.approx(results["best"][name])
         assert results["best"][name] >= value
-    kept = {"steps", "anonymized_regions", "generators", "copy", "device", "wall_time_s", "versions", "commit"}
+    kept = {
+        "steps",
+        "images_per_step",
+        "anonymized_regions",
+        "generators",
+        "copy",
+        "device",
+        "wall_time_s",
+        "versions",
+        "commit",
+    }
     assert {key: results[key] for key in kept} == run.summary["results"], "what report.py reads"
     assert run.summary["per_class/segm"]["_type"] == "table-file"
     assert run.summary["per_class/segm"]["ncols"] == 3

@@ -15,7 +15,10 @@ from reporting.results import collect, collect_wandb
 
 AP = "val/segm/AP"
 GENERATOR = {"dataset": "d", "region": "body", "seed": 0, "metrics": {"val/fid": 0.1}, "config": {"name": "g"}}
-BESIDE = ("steps", "anonymized_regions", "copy", "device", "wall_time_s", "versions", "commit")
+BESIDE = (
+    *("steps", "images_per_step", "anonymized_regions", "generators", "copy"),
+    *("device", "wall_time_s", "versions", "commit"),
+)
 CELLS = [(condition, seed) for condition in ("body/blur", "original") for seed in (0, 1, 2)]
 
 
@@ -29,7 +32,9 @@ def study(tmp_path_factory):
             "metrics": {AP: 20.0 + seed / 3, "val/segm/AP_car": 40.0, "val/bbox/AP": 30.0},
             "best": {AP: 99.0},
             "steps": 340,
+            "images_per_step": 8,
             "anonymized_regions": 1653,
+            "generators": {"body": "people.safetensors@0123456789ab"},
             "copy": {"folder": "data/copies/body-blur", "sha256": "f54005a7", "images": 400},
             "device": "cpu (x86_64, 1 threads)",
             "wall_time_s": 263.2,

@@ -223,6 +223,23 @@ def test_settings_of_the_anonymization_are_compared_among_the_runs_that_have_it(
     ]
 
 
+def test_other_people_under_one_name_are_named():
+    def anonymized(condition, seed, generator, copy, of_copy=0):
+        config = {"anonymization": {"seed": of_copy}}
+        people = {"generators": {"body": f"people@{generator}"}, "copy": {"folder": "copy", "sha256": copy}}
+        return run(condition, seed, {AP: 1.0}, config=config, **people)
+
+    runs = [run("original", 0, {AP: 1.0}), anonymized("body/realistic", 0, 0, "a")]
+    assert (
+        one([*runs, anonymized("body/realistic", 1, 0, "a"), anonymized("body/realistic_hm", 0, 0, "b")]).problems == []
+    )
+    assert "copies" not in " ".join(one([*runs, anonymized("body/realistic", 1, 0, "b", of_copy=1)]).problems)
+    assert one([*runs, anonymized("body/realistic", 1, 1, "b")]).problems == [
+        "generators differ: body is people@0 in body/realistic seed 0; people@1 in body/realistic seed 1",
+        "copies differ: body/realistic is a in body/realistic seed 0; b in body/realistic seed 1",
+    ]
+
+
 def test_different_versions_are_named():
     versions = [{"torch": "2.14.1"}, {"torch": "2.13.0"}, {}]
     runs = [run(c, 0, {AP: 1.0}, versions=v) for c, v in zip((*BOTH, "face/blur"), versions, strict=True)]

@@ -39,7 +39,7 @@ VALUES = {  # of seeds 0, 1 and 2
 
 
 def make_runs(folder, dataset="streetscenes", **changes):
-    config = {"name": "quickstart", "data": {"name": dataset, "layout": "cityscapes", "batch_size": 4}}
+    config = {"name": "quickstart", "data": {"name": dataset, "layout": "cityscapes", "root": "here/streets"}}
     runs = []
     for condition, values in VALUES.items():
         region, _, method = condition.rpartition("/")
@@ -48,7 +48,19 @@ def make_runs(folder, dataset="streetscenes", **changes):
             metrics = {metric: float(of[seed]) for metric, of in zip(METRICS, values, strict=True)}
             regions = {"": 0, "face": 2000, "body": 6000}[region]
             about = {"region": region or "none", "method": method, "config": config, "anonymized_regions": regions}
-            runs.append(Run(path, "quickstart", dataset, condition, seed=seed, metrics=metrics, steps=500, **about))
+            runs.append(
+                Run(
+                    path,
+                    "quickstart",
+                    dataset,
+                    condition,
+                    seed=seed,
+                    metrics=metrics,
+                    steps=500,
+                    images_per_step=4,
+                    **about,
+                )
+            )
     return [replace(run, **changes) for run in runs]
 
 
@@ -178,8 +190,7 @@ def test_regions_per_image(comparison):
     """Of images anonymized in training: 500 steps of 4; of a copy: of its images."""
     run = comparison.runs[-1]
     assert regions_per_image(run) == 6000 / 2000
-    twice = replace(run, config=run.config | {"trainer": {"accumulate_grad_batches": 2}})
-    assert regions_per_image(twice) == 6000 / 4000
+    assert regions_per_image(replace(run, images_per_step=None)) is None
     copy = {"folder": "copies/face-blur", "sha256": "own"}
     assert regions_per_image(replace(run, copy=copy | {"images": 2}, anonymized_regions=5)) == 2.5
     assert regions_per_image(replace(run, copy=copy)) is None
@@ -189,9 +200,7 @@ def test_regions_per_image(comparison):
 def test_delta_by_amount(tmp_path, comparison):
     """Datasets from the most regions in an image to the fewest: 3 x 2, 3, 2 and 1."""
     assert delta_by_amount([comparison]) is None
-    config = comparison.runs[0].config | {"trainer": {"accumulate_grad_batches": 1}}
-    config["data"] = config["data"] | {"batch_size": 2}
-    (other,) = compare(make_runs(tmp_path, dataset="busy", config=config))
+    (other,) = compare(make_runs(tmp_path, dataset="busy", images_per_step=2))
     figure = delta_by_amount([comparison, other])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "busy-quickstart\nmask AP of person\n6.0 bodies an image",
@@ -211,7 +220,8 @@ def make_audit(condition, images, manifest="x"):
     counts = [{"before": {"inside": b, "elsewhere": 7}, "after": {"inside": a, "elsewhere": 7}} for a, b in images]
     total = {w: {"inside": sum(c[w]["inside"] for c in counts), "elsewhere": 0} for w in ("before", "after")}
     per_image = {f"{i}.png": {**c, "found": []} for i, c in enumerate(counts)}
-    return {"condition": condition, "manifest_sha256": manifest, **total, "per_image": per_image}
+    about = {"condition": condition, "source": "/there/streets", "manifest_sha256": manifest}
+    return {**about, **total, "per_image": per_image}
 
 
 def test_utility_against_privacy(comparison):
@@ -234,6 +244,12 @@ def test_audit_is_of_the_copy_that_was_trained_on(tmp_path):
     (comparison,) = compare(make_runs(tmp_path, copy={"folder": "copies/face-blur", "sha256": "own"}))
     assert [x for _, x, _ in marks(utility_against_privacy(comparison, audits))] == [100, 50]
     assert utility_against_privacy(comparison, audits[:1]) is None
+
+
+def test_audit_is_of_the_dataset_that_was_trained_on(comparison):
+    audit = make_audit("face/blur", [(1, 2)])
+    assert utility_against_privacy(comparison, [audit]) is not None
+    assert utility_against_privacy(comparison, [audit | {"source": "/there/others"}]) is None
 
 
 def test_audits_are_read(tmp_path):

@@ -9,7 +9,7 @@ from synthetic_runs import run, runs_of_paper
 from reporting.comparison import Cell, Comparison, Row, compare
 from reporting.findings import read_audits
 from reporting.paper import paper_tables
-from reporting.sentences import answer, basis, beside_paper, describe, describe_overview
+from reporting.sentences import answer, basis, beside_paper, describe, describe_overview, same_people
 from reporting.significance import Interval
 
 AP, PERSON = "val/segm/AP", "val/segm/AP_person"
@@ -119,7 +119,13 @@ def test_figures_are_described_by_their_numbers(tmp_path):
         log.write_text(f"epoch,step,{AP}\n0,4,1.0\n1,8,2.0\n")
     runs[2] = replace(runs[2], copy=copy)
     (comparison,) = compare(runs)
-    audit = {"condition": "body/blur", "manifest_sha256": "0", "before": {"inside": 8}, "after": {"inside": 2}}
+    audit = {
+        "condition": "body/blur",
+        "source": "",
+        "manifest_sha256": "0",
+        "before": {"inside": 8},
+        "after": {"inside": 2},
+    }
     audit["per_image"] = {"a": {"before": {"inside": 8}, "after": {"inside": 2}}}
     (tmp_path / "audit.json").write_text(json.dumps(audit))
     audits = read_audits([tmp_path / "audit.json"])
@@ -144,8 +150,30 @@ def test_where_nothing_is_learnt_nothing_is_called_free():
     )
 
 
+def test_where_people_are_not_learnt_that_is_said_of_them_alone():
+    lost = {"original": 0.0, "body/blur": 4.0}
+    runs = [run(c, s, {AP: 30.0 + s / 9 - n, PERSON: 0.3}) for c, n in lost.items() for s in (0, 1, 2)]
+    people, overall = answer(compare(runs)[0])
+    assert people.startswith("Training on originals gives 0.3 mask AP of person: where next to nothing is learnt")
+    assert overall == "Training on originals gives 30.1 mask AP; body/blur costs 4.0."
+
+
+def test_runs_with_the_same_generated_people_say_so():
+    def compared_with(seeds):
+        config = [{"anonymization": {"seed": seed}} for seed in seeds]
+        runs = [run("original", s, {AP: 30.0 + s}, config=config[s]) for s in (0, 1)]
+        runs += [run(c, s, {AP: 20.0 + s}, config=config[s]) for c in ("body/blur", "body/realistic") for s in (0, 1)]
+        return compare(runs)[0]
+
+    assert same_people(compared_with((0, 0))) == (
+        "The runs of body/realistic differ in training alone: intervals say nothing about other generated people."
+    )
+    assert same_people(compared_with((0, 1))) is None
+    assert same_people(compared_with((None, None))) is None  # each run's own
+
+
 def test_overview_is_described_by_its_numbers():
-    data = {"config": {"data": {"name": "d", "batch_size": 4}}, "steps": 10}
+    data = {"steps": 10, "images_per_step": 4}
     runs = [
         run(c, 0, {AP: v, PERSON: v}, anonymized_regions=n, **data)
         for c, v, n in (("original", 9.0, 0), ("body/blur", 7.0, 60))
