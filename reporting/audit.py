@@ -10,7 +10,6 @@ What is written lies in the copy, so it has no pixel of an original: whoever may
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +20,11 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from datamodules.folder import LAYOUT, read_upright
-from datamodules.manifest import MANIFEST, read_manifest, sha256
+from datamodules.manifest import MANIFEST, has_digest, read_manifest, sha256
 from datamodules.pool import process_map
 from datamodules.record import Record
 from errors import UserError
+from outputs import replacing, write_atomically
 
 SHEET, REPORT = "audit.png", "audit.json"  # in the copy
 COLUMNS, ROWS = 6, 2  # of each half of the sheet, at most
@@ -69,7 +69,7 @@ class Auditor:
         """
         entry, original, result = self.images[name], self.source / name, self.copy / name
         for path, digest in ((original, entry["source_sha256"]), (result, entry["sha256"])):
-            if not path.is_file() or sha256(path) != digest:
+            if not has_digest(path, digest):
                 raise UserError(f"{path}: is missing, or not what {self.copy / MANIFEST} says")
         after = read_upright(result)
         before = read_upright(original) if self.plain else Record(name, original, after.shape[:2], []).read_image()
@@ -130,16 +130,12 @@ def write_audit(
     }
     left = [(name, face) for name, image in audited.items() for face in image.after]
     left.sort(key=lambda found: -found[1].score)
-    temporary = copy / f".audit.{os.getpid()}"
     try:
-        _draw(copy, left, temporary)
-        temporary.replace(copy / SHEET)
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
-        temporary.replace(copy / REPORT)
+        with replacing(copy / SHEET) as temporary:
+            _draw(copy, left, temporary)
+        write_atomically(copy / REPORT, json.dumps(report, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"{copy} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return report
 
 
