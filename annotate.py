@@ -121,9 +121,13 @@ def annotate(
 
     if split not in SPLITS:
         raise UserError(f"split: unknown split '{split}'{nearest(split, SPLITS)}")
+    if workers is not None and workers < 0:
+        raise UserError(f"workers: {workers} is no number of processes")
     datamodule, layout = build_datamodule(config), config.data.layout
     datamodule.prepare_data()
     path = output or datamodule.faces_file(split)
+    if path.is_dir():
+        raise UserError(f"output: {path} is a folder; give output=FILE.json")
     if path.exists():
         print(f"already there: {path} (delete it to find faces anew)")
         return

@@ -166,9 +166,9 @@ def anonymize_folder(job: FolderJob) -> bool:
     root = Path(job.input).absolute()
     if not root.is_dir():
         raise UserError(f"input: folder {root} does not exist")
-    unfit = job.masks if condition.region == "face" else job.boxes
-    if unfit is not None:
-        raise UserError(f"'{unfit}': {condition} takes {'boxes' if condition.region == 'face' else 'masks'}=")
+    fit, unfit = ("boxes", "masks") if condition.region == "face" else ("masks", "boxes")
+    if getattr(job, unfit) is not None:
+        raise UserError(f"{unfit}: {condition} takes {fit}= instead")
     if condition.region == "body":
         if job.masks is None:
             raise UserError(f"masks: is missing; {condition} needs a folder with a mask of each picture's people")

@@ -100,7 +100,9 @@ def main() -> None:
     """Run the cells that are not done yet."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG)
     parser.add_argument("sweep", type=Path, help="sweep file, e.g. sweeps/quickstart.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of every cell, e.g. data.root=DIR")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="of every cell, e.g. data.root=DIR"
+    )
     parser.add_argument("--jobs", type=int, help="cells at a time (default: one a GPU, one on a CPU, all by SLURM)")
     parser.add_argument("--dry-run", action="store_true", help="check the cells, print their commands and stop")
     parser.add_argument("--executor", choices=["processes", "slurm"], default="processes")
@@ -114,6 +116,9 @@ def main() -> None:
         parser.error("--jobs: give at least 1")
     cells = [replace(c, command=[*c.command, *arguments.overrides]) for c in read_cells(arguments.sweep)]
     run_dirs = check(arguments.sweep, cells)
+    program = next((item for item in cells[0].command if item.endswith(".py")), None)
+    if program is not None and not Path(program).is_file():
+        raise UserError(f"{arguments.sweep}: program: {program} does not exist")
     if shutil.which(cells[0].command[0]) is None:
         raise UserError(f"{arguments.sweep}: command: there is no program {cells[0].command[0]} here")
     if arguments.dry_run:

@@ -205,6 +205,8 @@ def _check_validation(config: "Experiment") -> None:
     """Refuse what would end in no result."""
     if config.trainer.get("limit_val_batches", 1) == 0:
         raise UserError("trainer.limit_val_batches: 0 leaves nothing to evaluate; give more, or leave it out")
+    if config.trainer.get("val_check_interval") == 0:
+        raise UserError("trainer.val_check_interval: 0 is no interval; give a share of an epoch, or batches")
 
 
 def _trainer(config: "Experiment", run_dir: "Path", callbacks: "list[Callback]") -> "Trainer":

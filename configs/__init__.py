@@ -59,6 +59,8 @@ LIMITS = {
     "optimizer.batch_size": (1, None),
     "optimizer.warmup_steps": (0, None),
     "trainer.max_steps": (1, None),
+    "trainer.accumulate_grad_batches": (1, None),
+    "model.max_size": (1, None),
     "generator.smallest": (0, None),
     "generator.held_out": (0, 1),
     "generator.lr": (0, None),
@@ -307,7 +309,10 @@ def _read_chain(path: Path) -> list[tuple[Path, DictConfig]]:
     while True:
         if any(path.resolve() == read.resolve() for read, _ in chain):
             raise UserError(f"{chain[0][0]}: extends: '{path.name}' extends this file in its turn")
-        content = _read_yaml(path)
+        try:
+            content = _read_yaml(path)
+        except UserError as error:
+            raise UserError(f"{chain[0][0]}: extends: {error}" if chain else str(error)) from None
         chain.insert(0, (path, content))
         base = content.pop("extends", None)
         if not base:
@@ -332,7 +337,9 @@ def _merge(config: DictConfig, content: DictConfig, source: str) -> None:
         raise UserError(f"{source}: unknown key '{error.full_key}'{nearest(str(error.key), known)}") from None
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         key = getattr(error, "full_key", None) or ".".join(map(str, content))
-        raise UserError(f"{source}: {key}: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        reason = "is no list; write it as [VALUE, ...]" if "is not a ListConfig" in reason else reason
+        raise UserError(f"{source}: {key}: {reason}") from None
     config.merge_with(merged)
 
 
@@ -355,6 +362,8 @@ def _check(config: DictConfig, path: Path) -> None:
             raise UserError(f"{path}: {key}: {value} is no number")
         if value < least or (most is not None and value > most):
             raise UserError(f"{path}: {key}: {value} is not {least} or more" + (f", {most} at most" if most else ""))
+    if "model" in config and (not config.model.min_size or min(config.model.min_size) < 1):
+        raise UserError(f"{path}: model.min_size: {list(config.model.min_size)} is no list of pixels, 1 or more")
     drawn = config.data.streetscenes
     if drawn is not None and len(drawn.size) != 2:
         raise UserError(f"{path}: data.streetscenes.size: {list(drawn.size)} is not [height, width]")

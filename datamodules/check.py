@@ -29,6 +29,7 @@ class Kind(Enum):
     """What can be found: in words, and whether the dataset cannot be used then."""
 
     NO_IMAGES = "split without images", True
+    NO_OBJECTS = "split without an object of a class", True
     MISSING_IMAGE = "image is missing", True
     UNREADABLE_IMAGE = "image cannot be decoded", True
     ANNOTATED_SIZE = "image is not of the annotated size", True
@@ -65,6 +66,7 @@ class Inspection:
     classes: tuple[str, ...] = ()
     images: int = 0
     objects: int = 0
+    people: int = 0  # to anonymize
     faces: int = 0  # boxes
     images_with_faces: int = 0
 
@@ -73,6 +75,7 @@ class Inspection:
         self.findings += other.findings
         self.images += other.images
         self.objects += other.objects
+        self.people += other.people
         self.faces += other.faces
         self.images_with_faces += other.images_with_faces
 
@@ -140,6 +143,13 @@ def check(config: "Config") -> dict[str, Inspection]:
     inspections = process_map(_run, [job for _, job in jobs], workers, f"checking {datamodule.root}")
     for (split, _), inspection in zip(jobs, inspections, strict=True):
         splits[split].add(inspection)
+    for split in dict.fromkeys(("train", config.data.val_split)):
+        seen = splits[split]
+        if seen.images and not any(kind.unusable for kind, _ in seen.findings):
+            if not seen.objects:
+                seen.findings.append((Kind.NO_OBJECTS, split))
+            elif split == "train" and not seen.people and Kind.NOBODY not in dict(seen.findings):
+                seen.findings.append((Kind.NOBODY, "no training image has a person"))
     train, val = splits["train"].classes, splits[config.data.val_split].classes
     if train and val and train != val:
         differing = ", ".join(sorted(set(train).symmetric_difference(val))) or "their order"
@@ -196,7 +206,12 @@ def _jobs(datamodule: "DetectionDataModule", layout: Layout, split: str, seen: I
 
 def _unpaired(images: list[Path], annotated: list[Path], kind: Kind) -> list[Finding]:
     """Images that are annotated and not there, and, as ``kind``, those that are there and not annotated."""
-    missing = [(Kind.MISSING_IMAGE, str(path)) for path in sorted(set(annotated).difference(images))]
+    missing = [
+        (Kind.UNREADABLE_IMAGE, f"{path}: its name ends as that of no picture Pillow reads")
+        if path.exists()
+        else (Kind.MISSING_IMAGE, str(path))
+        for path in sorted(set(annotated).difference(images))
+    ]
     return missing + [(kind, str(path)) for path in sorted(set(images).difference(annotated))]
 
 
@@ -229,7 +244,12 @@ def inspect_record(numbered: bool, read_record: "Callable[..., Record]", job: tu
         face_boxes(record)
     except UserError as error:
         return Inspection([(Kind.REFUSED, str(error))])
-    seen = Inspection(objects=len(record.instances), faces=len(record.faces), images_with_faces=bool(record.faces))
+    seen = Inspection(
+        objects=len(record.instances),
+        people=len(record.bodies),
+        faces=len(record.faces),
+        images_with_faces=bool(record.faces),
+    )
     if (size := _size(record.path)) not in (None, record.size, record.size[::-1]):
         annotated = f"{_pixels(size)}, annotated as {_pixels(record.size)}"
         seen.findings.append((Kind.ANNOTATED_SIZE, f"{record.path}: {annotated}"))

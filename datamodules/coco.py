@@ -184,6 +184,8 @@ def group_by_image(path: Path, content: dict[str, Any]) -> dict[int, list[Annota
     Raises:
         UserError: for another format, or where two images or two annotations have the same id.
     """
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is no mapping with images, annotations and categories")
     grouped = defaultdict(list)
     with naming(path, "annotations"):
         for annotation in listed(content, "annotations"):
@@ -272,7 +274,7 @@ def to_rle(segmentation: list[list[float]] | dict[str, Any], size: tuple[int, in
 def _instance(annotation: Annotation, labels: dict[int, int], size: tuple[int, int], keypoints: bool) -> Instance:
     category = annotation["category_id"]
     if category not in labels:
-        raise ValueError(f"category_id {category} is none of the file's categories")
+        raise ValueError(f"category_id {category!r} is none of the file's categories")
     x, y, width, height = numbers(annotation["bbox"]).tolist()
     area = numbers(annotation["area"], most=np.inf).item()
     if min(width, height, area) < 0:

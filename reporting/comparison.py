@@ -18,6 +18,7 @@ FREE = (
     *("name", "seed", "condition", "anonymization.copy", "data.index_dir"),
     *INCIDENTAL,
 )
+CLASSES = 20  # and overall measures, that a table has at most
 NAMED = 3  # runs that a problem names; more are counted
 
 
@@ -94,7 +95,7 @@ def _compare(dataset: str, experiment: str, runs: list[Run]) -> Comparison:
     metrics = list(paper.metrics) if paper else _columns(runs)
     conditions = [c for c in CONDITIONS if any(run.condition == c for run in runs) or (paper and c in paper.rows)]
     rows = _with_best([_row(condition, runs, metrics, paper) for condition in conditions])
-    problems += [*_no_original(runs), *_different_settings(runs), *_different_people(runs)]
+    problems += [*_no_original(runs), *_nobody(runs), *_different_settings(runs), *_different_people(runs)]
     problems += [*_different_versions(runs), *_gaps(runs, metrics)]
     problems += per_image_problems(runs, metrics)
     problems += _other_model(runs, paper) if paper else []
@@ -103,7 +104,10 @@ def _compare(dataset: str, experiment: str, runs: list[Run]) -> Comparison:
 
 
 def _columns(runs: list[Run]) -> list[str]:
-    """Choose the columns as table 2 has them for keypoints, else as table 1: AP, AP50, people, the other classes."""
+    """Choose the columns as table 2 has them for keypoints, else as table 1: AP, AP50, people, the other classes.
+
+    Of more than `CLASSES` the others are left out, as in the paper's tables of COCO.
+    """
     names = {name for run in runs for name in run.metrics}
     tables = paper_tables()
     if any(name.startswith("val/keypoints/") for name in names):
@@ -113,7 +117,8 @@ def _columns(runs: list[Run]) -> list[str]:
     first = [f"{task}{part}" for part in ("", "50", "_person", "_pedestrian")]
     others = [name.replace("val/segm/AP", task) for name in tables[0].metrics]
     rest = sorted(name for name in names - sizes if name.startswith(f"{task}_"))
-    return [name for name in dict.fromkeys([*first, *others, *rest]) if name in names]
+    columns = [name for name in dict.fromkeys([*first, *others, *rest]) if name in names]
+    return columns if len(columns) <= CLASSES else [name for name in columns if name in first]
 
 
 def _row(condition: str, runs: list[Run], metrics: list[str], paper: PaperTable | None) -> Row:
@@ -176,6 +181,13 @@ def _no_original(runs: list[Run]) -> list[str]:
     if any(run.condition == "original" for run in runs):
         return []
     return ["original: has no run, so there are no differences to it"]
+
+
+def _nobody(runs: list[Run]) -> Iterator[str]:
+    for condition in dict.fromkeys(run.condition for run in runs if run.condition != "original"):
+        untouched = [run for run in runs if run.condition == condition and run.anonymized_regions == 0]
+        if untouched:
+            yield f"{condition}: no region was anonymized in {_runs(untouched)}, trained on originals therefore"
 
 
 def _different_settings(runs: list[Run]) -> Iterator[str]:

@@ -297,6 +297,7 @@ def test_an_unreadable_image_keeps_the_file_back(run, streetscenes, tmp_path, ca
     ("layout", "more", "message"),
     [
         ("cityscapes", {"faces__detector": "centrface"}, r"faces\.detector: unknown detector.*mean 'centerface'"),
+        ("cityscapes", {"faces__detector": "coco-keypoint"}, r"unknown detector.*mean 'coco-keypoints'"),
         ("cityscapes", {"faces__detector": "coco-keypoints"}, "layout cityscapes has not$"),
         ("coco_instances", {"faces__detector": "coco-keypoints"}, "data.layout=coco_keypoints has them"),
         ("cityscapes", {"faces__detector": "nowhere.json"}, r"nowhere\.json does not exist"),
@@ -313,6 +314,8 @@ def test_mistakes_are_named(run, tmp_path, layout, more, message):
     ("argument", "message"),
     [
         ("split=test", "split: unknown split 'test'"),
+        ("output=/", "output: / is a folder; give output=FILE.json"),
+        ("workers=-1", "workers: -1 is no number of processes"),
         ("workers=many", "workers: Value 'many' of type 'str' could not be converted to Integer"),
         ("faces.detecter=x", "did you mean 'detector'"),
         ("output", "argument 'output' is not of the form key=value"),

@@ -713,7 +713,7 @@ def test_what_a_folder_job_refuses(tmp_path):
     root = pictures(tmp_path / "in")
     for job, message in (
         ({"condition": "body/blur"}, "masks: is missing"),
-        ({"condition": "face/blur", "masks": "m"}, "'m': face/blur takes boxes="),
+        ({"condition": "face/blur", "masks": "m"}, "masks: face/blur takes boxes= instead"),
         ({"condition": "face/blur", "input": str(tmp_path / "none")}, "does not exist"),
         ({"condition": "face/blur", "boxes": "none.json"}, "none.json does not exist"),
         ({"condition": "original"}, "anonymizes nothing"),

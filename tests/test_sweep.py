@@ -263,6 +263,12 @@ def test_dry_run_only_prints(monkeypatch, capsys):
     assert not Path("out").exists() and not Path("outputs").exists()
 
 
+def test_a_program_file_that_is_not_there_is_named(monkeypatch, capsys):
+    Path("program.py").rename("programme.py")
+    assert run(monkeypatch, "--dry-run") == 2
+    assert "program: program.py does not exist" in capsys.readouterr().err
+
+
 def test_overrides_go_to_every_cell_and_are_checked(monkeypatch, capsys):
     assert run(monkeypatch, "--dry-run", "data.num_workers=0") == 0
     lines = capsys.readouterr().out.splitlines()

@@ -155,6 +155,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(streetscenes, inside, tmp_path):
         ("wandb.mode=offlin", "wandb.mode: unknown 'offlin', did you mean 'offline'"),
         ("model.name=rcnn", "model.name: unknown model 'rcnn'"),
         ("trainer.limit_val_batches=0", "trainer.limit_val_batches: 0 leaves nothing to evaluate"),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval: 0 is no interval"),
         ("trainer.val_check_interval=200", "trainer.val_check_interval: .*200"),
         ("trainer.max_steps=0", "trainer.max_steps: 0 is not 1 or more"),
         ("optimizer.lr=-1", "optimizer.lr: -1.0 is not 0 or more"),

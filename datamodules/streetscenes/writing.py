@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from datamodules.files import read_json
 from errors import UserError
 from processes import cores
 
@@ -98,7 +99,9 @@ def _complete(output: Path, arguments: dict[str, Any]) -> bool:
         if output.is_dir() and not any(output.iterdir()):
             return False
         raise UserError(f"{output}: holds something that is not StreetScenes; name a new or empty folder")
-    there = json.loads(manifest.read_text())
+    there = read_json(manifest, f"it says what {output} holds")
+    if not isinstance(there, dict):
+        raise UserError(f"{manifest}: is not of StreetScenes; name another folder")
     for key, wanted in arguments.items():
         if there.get(key) != wanted:
             raise UserError(f"{manifest}: {key} is {there.get(key)}, not {wanted}; name another folder")

@@ -301,6 +301,42 @@ def test_classes_that_differ_and_a_dataset_without_people(copy):
     assert report(look("coco_instances", root))
 
 
+def test_splits_without_objects_or_people(copy):
+    root = copy("coco_instances")
+    people = next(c["id"] for c in coco_people(root)["categories"] if c["name"] == "person")
+
+    def without_people(content):
+        content["annotations"] = [a for a in content["annotations"] if a["category_id"] != people]
+
+    for file in ("instances_train2017", "person_keypoints_train2017"):
+        edit(root / f"annotations/{file}.json", without_people)
+    (root / "boxes_train2017.json").unlink()
+    found = findings("coco_instances", root)
+    assert found == {
+        Kind.NOBODY: ["no training image has a person"],
+        Kind.NO_FACES: [str(root / "boxes_train2017.json")],
+    }
+    edit(root / "annotations/instances_val2017.json", lambda content: content["annotations"].clear())
+    found = findings("coco_instances", root)
+    assert found[Kind.NO_OBJECTS] == ["val"] and Kind.NO_OBJECTS.unusable
+
+
+def coco_people(root):
+    return json.loads((root / "annotations/instances_train2017.json").read_text())
+
+
+def test_an_annotated_file_that_is_no_picture(copy):
+    root = copy("coco_instances")
+    path = first(root, "train2017/*")
+    edit(
+        root / "annotations/instances_train2017.json",
+        lambda content: next(i for i in content["images"] if i["file_name"] == path.name).update(file_name="a.heic"),
+    )
+    path.rename(path.with_name("a.heic"))
+    (said,) = findings("coco_instances", root)[Kind.UNREADABLE_IMAGE]
+    assert said.startswith(str(path.with_name("a.heic")))
+
+
 @pytest.mark.parametrize(
     ("orientation", "size", "doubtful"),
     [(1, (64, 128), False), (3, (64, 128), True), (4, (64, 128), True), (6, (64, 128), False), (6, (64, 64), True)],

@@ -223,6 +223,19 @@ def test_settings_of_the_anonymization_are_compared_among_the_runs_that_have_it(
     ]
 
 
+def test_many_classes_are_left_to_other_files():
+    names = ["val/segm/AP", "val/segm/AP50", "val/segm/AP_person", *(f"val/segm/AP_{n}" for n in range(18))]
+    assert one([run("original", 0, dict.fromkeys(names, 1.0))]).metrics == names[:3]
+    assert set(one([run("original", 0, dict.fromkeys(names[:-1], 1.0))]).metrics) == set(names[:-1])
+
+
+def test_runs_that_anonymized_nobody_are_named():
+    runs = [run(c, s, {AP: 1.0}, anonymized_regions=n) for c in BOTH for s, n in ((0, 0), (1, 9))]
+    assert one(runs).problems == [
+        "body/blur: no region was anonymized in body/blur seed 0, trained on originals therefore"
+    ]
+
+
 def test_other_people_under_one_name_are_named():
     def anonymized(condition, seed, generator, copy, of_copy=0):
         config = {"anonymization": {"seed": of_copy}}
