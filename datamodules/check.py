@@ -66,7 +66,7 @@ class Inspection:
     classes: tuple[str, ...] = ()
     images: int = 0
     objects: int = 0
-    people: int = 0  # to anonymize
+    people: int = 0  # to anonymize: bodies, or faces where boxes of them are there
     faces: int = 0  # boxes
     images_with_faces: int = 0
 
@@ -149,7 +149,8 @@ def check(config: "Config") -> dict[str, Inspection]:
             if not seen.objects:
                 seen.findings.append((Kind.NO_OBJECTS, split))
             elif split == "train" and not seen.people and Kind.NOBODY not in dict(seen.findings):
-                seen.findings.append((Kind.NOBODY, "no training image has a person"))
+                what = "face box" if datamodule.faces_file(split).is_file() else "person"
+                seen.findings.append((Kind.NOBODY, f"no training image has a {what}"))
     train, val = splits["train"].classes, splits[config.data.val_split].classes
     if train and val and train != val:
         differing = ", ".join(sorted(set(train).symmetric_difference(val))) or "their order"
@@ -246,7 +247,7 @@ def inspect_record(numbered: bool, read_record: "Callable[..., Record]", job: tu
         return Inspection([(Kind.REFUSED, str(error))])
     seen = Inspection(
         objects=len(record.instances),
-        people=len(record.bodies),
+        people=len(record.bodies) + len(record.faces),
         faces=len(record.faces),
         images_with_faces=bool(record.faces),
     )

@@ -18,7 +18,7 @@ FREE = (
     *("name", "seed", "condition", "anonymization.copy", "data.index_dir"),
     *INCIDENTAL,
 )
-CLASSES = 20  # and overall measures, that a table has at most
+CLASSES = 40  # and overall measures, that a table has at most
 NAMED = 3  # runs that a problem names; more are counted
 
 

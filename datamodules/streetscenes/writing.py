@@ -7,7 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from datamodules.files import read_json
 from errors import UserError
 from processes import cores
 
@@ -99,6 +98,8 @@ def _complete(output: Path, arguments: dict[str, Any]) -> bool:
         if output.is_dir() and not any(output.iterdir()):
             return False
         raise UserError(f"{output}: holds something that is not StreetScenes; name a new or empty folder")
+    from datamodules.files import read_json  # with NumPy, which a look at --help does not need
+
     there = read_json(manifest, f"it says what {output} holds")
     if not isinstance(there, dict):
         raise UserError(f"{manifest}: is not of StreetScenes; name another folder")
