@@ -263,6 +263,16 @@ def test_dry_run_only_prints(monkeypatch, capsys):
     assert not Path("out").exists() and not Path("outputs").exists()
 
 
+def test_a_generator_is_no_cell(monkeypatch, capsys):
+    config = Path(__file__).parents[1] / "configs/generators/streetscenes_face.yaml"
+    write(
+        command=["${interpreter}", "${program}", "--config", str(config), "${args_no_hyphens}"],
+        parameters={"seed": {"values": [0]}},
+    )
+    assert run(monkeypatch, "--dry-run") == 2
+    assert "trains a generator; a sweep is of detectors" in capsys.readouterr().err
+
+
 def test_a_program_file_that_is_not_there_is_named(monkeypatch, capsys):
     Path("program.py").rename("programme.py")
     assert run(monkeypatch, "--dry-run") == 2

@@ -8,6 +8,7 @@ import pytest
 
 from datamodules.streetscenes import write, writing
 from datamodules.streetscenes.__main__ import main
+from errors import UserError
 
 SMALL = {"train": 3, "val": 1, "size": (32, 64)}
 
@@ -108,6 +109,13 @@ def test_unknown_layouts_are_refused(tmp_path):
 def test_help_loads_no_drawing_library():
     code = "import sys, datamodules.streetscenes.__main__; sys.exit('cv2' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]"])
+def test_a_damaged_manifest_is_named(tmp_path, damaged):
+    (tmp_path / "streetscenes.json").write_text(damaged)
+    with pytest.raises(UserError, match=r"streetscenes\.json"):
+        write("coco", tmp_path, **SMALL, workers=0)
 
 
 def test_a_link_is_followed(tmp_path):
