@@ -126,7 +126,7 @@ def audit_of(runs: list[Run], audits: Sequence[dict[str, Any]]) -> dict[str, Any
 
 
 def audited(comparison: Comparison, audits: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The audit of each condition that has one, by condition: of an image with faces, under a condition with an AP."""
+    """The audits by condition: of those with an AP, where the audit has found faces before the anonymization."""
     metric = people_metric(comparison) or main_metric(comparison)
     found = {row.condition: audit_of(runs_of(comparison, row.condition), audits) for row in comparison.rows}
     with_ap = {row.condition for row in comparison.rows if metric in row.cells}

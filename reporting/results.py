@@ -138,6 +138,7 @@ def _parse(path: Path, content: dict[str, Any]) -> Run:
         seed=int(content["seed"]),
         metrics=metrics,
         steps=content.get("steps"),
+        # Results that do not say it are of one device.
         images_per_step=content.get("images_per_step") or content["config"].get("data", {}).get("batch_size"),
         config=content["config"],
         versions=content.get("versions") or {},

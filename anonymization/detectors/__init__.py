@@ -56,4 +56,7 @@ def face_detector(name: str, score: float, device: str = "cpu", *others: str) ->
 def file_digest(name: str) -> str | None:
     """The SHA-256 of the model file that a detector's name ends with; None where there is no file in it."""
     path = Path(name.removeprefix("torchscript:"))
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
